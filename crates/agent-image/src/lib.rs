@@ -1,0 +1,1 @@
+#![doc = "The static agent binary, built from source and embedded."]

@@ -1,0 +1,1 @@
+//! Secrets to attested workloads by policy, each release receipted in the ledger.

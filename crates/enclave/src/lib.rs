@@ -1,0 +1,1 @@
+//! Starts enclaves from the untrusted outside: plans the root, launches the agent, relays.

@@ -1,0 +1,1 @@
+//! Who wrote the source, what the build read, what came out.

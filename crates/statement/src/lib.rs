@@ -1,0 +1,1 @@
+//! In-toto statements, DSSE, SSH signatures, log entries and the release bundle.
