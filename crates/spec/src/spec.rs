@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{self, CanonicalError};
-use crate::digest::Sha256;
 use crate::error::{Coded, Kind};
+
+mod effective;
+
+pub use effective::{EffectiveSpec, MeasuredConnect, MeasuredListen, MeasuredVolume};
 
 /// The only version of `casemate.toml` there is.
 pub const VERSION: u32 = 1;
@@ -271,7 +273,8 @@ impl Spec {
         if text.len() > MAX_SIZE {
             return Err(syntax(format!("larger than {MAX_SIZE} bytes")));
         }
-        let spec: Self = toml::from_str(text).map_err(|e| syntax(e.to_string().trim_end().into()))?;
+        let spec: Self =
+            toml::from_str(text).map_err(|e| syntax(e.to_string().trim_end().into()))?;
         if spec.version != VERSION {
             return Err(SpecError::Version { origin: origin.into(), found: spec.version });
         }
@@ -310,7 +313,8 @@ impl Spec {
         for name in self.enclave.env.keys().chain(&self.enclave.pass_env) {
             check_env_name("enclave.env", name)?;
         }
-        if let Some(name) = self.enclave.pass_env.iter().find(|n| self.enclave.env.contains_key(*n)) {
+        if let Some(name) = self.enclave.pass_env.iter().find(|n| self.enclave.env.contains_key(*n))
+        {
             return bad("enclave.pass_env", &format!("{name:?} is also set in enclave.env"));
         }
         if self.enclave.command.iter().any(|a| a.contains('\0')) {
@@ -365,137 +369,20 @@ impl Spec {
                 _ => return bad("secret", format!("{:?} needs either env or file", secret.name)),
             }
             let target = secret.env.as_ref().or(secret.file.as_ref());
-            if !seen.insert(target) || secret.env.as_ref().is_some_and(|e| self.enclave.env.contains_key(e)) {
+            if !seen.insert(target)
+                || secret.env.as_ref().is_some_and(|e| self.enclave.env.contains_key(e))
+            {
                 return bad("secret", format!("target {target:?} is taken"));
             }
         }
         if !self.secrets.is_empty() && !self.enclave.production {
-            return bad("secret", "a debuggable enclave (production = false) gets no secret".into());
+            return bad(
+                "secret",
+                "a debuggable enclave (production = false) gets no secret".into(),
+            );
         }
         Ok(())
     }
-
-    /// The part of the spec that is measured.
-    ///
-    /// `command` is the resolved program path and its arguments; `broker` is the SHA-256 of the
-    /// SubjectPublicKeyInfo of the broker's signing key, if secrets are declared.
-    pub fn effective(&self, command: Vec<String>, broker: Option<Sha256>) -> EffectiveSpec {
-        let Self { version, enclave, volumes, secrets, listen, connect, .. } = self;
-        let mut pass_env = enclave.pass_env.clone();
-        pass_env.sort();
-        pass_env.dedup();
-        EffectiveSpec {
-            version: *version,
-            command,
-            env: enclave.env.clone(),
-            pass_env,
-            production: enclave.production,
-            workdir: enclave.workdir.clone(),
-            attestation: enclave.attestation,
-            observer: false,
-            volumes: volumes
-                .iter()
-                .map(|v| MeasuredVolume {
-                    path: v.path.clone(),
-                    kind: v.kind,
-                    read_only: v.read_only,
-                })
-                .collect(),
-            secrets: secrets.clone(),
-            listen: listen
-                .iter()
-                .map(|l| MeasuredListen {
-                    port: l.port,
-                    tls: l.tls,
-                    socket_activation: l.socket_activation,
-                })
-                .collect(),
-            connect: connect
-                .iter()
-                .map(|c| MeasuredConnect { host: c.host.clone(), port: c.port, tls: c.tls })
-                .collect(),
-            broker,
-        }
-    }
-}
-
-/// The spec as it takes effect and is measured: nothing host-specific is in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EffectiveSpec {
-    /// Format version.
-    pub version: u32,
-    /// Program path inside the enclave and its arguments.
-    pub command: Vec<String>,
-    /// Environment.
-    pub env: BTreeMap<String, String>,
-    /// Names the caller may set, sorted.
-    pub pass_env: Vec<String>,
-    /// False: debuggable.
-    pub production: bool,
-    /// Directory the program starts in.
-    pub workdir: String,
-    /// Whether the program may ask the agent for evidence and sealing keys.
-    pub attestation: bool,
-    /// Whether the program is the build observer, which keeps the capabilities it needs to watch
-    /// and confine build steps. Never set from a `casemate.toml`.
-    pub observer: bool,
-    /// Volumes.
-    pub volumes: Vec<MeasuredVolume>,
-    /// Secrets.
-    pub secrets: Vec<Secret>,
-    /// Served ports.
-    pub listen: Vec<MeasuredListen>,
-    /// Peers.
-    pub connect: Vec<MeasuredConnect>,
-    /// SHA-256 of the SubjectPublicKeyInfo of the only broker whose secrets are accepted.
-    pub broker: Option<Sha256>,
-}
-
-impl EffectiveSpec {
-    /// SHA-256 over the canonical JSON.
-    ///
-    /// # Errors
-    /// Never in practice: the spec is plain text and small integers.
-    pub fn digest(&self) -> Result<Sha256, CanonicalError> {
-        canonical::sha256(self)
-    }
-}
-
-/// A volume as measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeasuredVolume {
-    /// Where the program finds it.
-    pub path: String,
-    /// What stands behind it.
-    pub kind: VolumeKind,
-    /// Mounted read-only.
-    pub read_only: bool,
-}
-
-/// A served port as measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeasuredListen {
-    /// Port inside.
-    pub port: u16,
-    /// Protection outside.
-    pub tls: Tls,
-    /// Whether the socket itself is handed over.
-    pub socket_activation: bool,
-}
-
-/// A peer as measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeasuredConnect {
-    /// Name the program uses.
-    pub host: String,
-    /// Port the program uses.
-    pub port: u16,
-    /// Protection outside.
-    pub tls: Tls,
 }
 
 /// Checks the name of a secret: 1 to 128 of `a-z A-Z 0-9 . _ - /`, not starting with `/` or `.`.
@@ -504,7 +391,10 @@ pub struct MeasuredConnect {
 /// What is wrong with it.
 pub fn check_secret_name(name: &str) -> Result<(), String> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
-    if name.is_empty() || name.len() > 128 || name.starts_with(['/', '.']) || !name.bytes().all(good)
+    if name.is_empty()
+        || name.len() > 128
+        || name.starts_with(['/', '.'])
+        || !name.bytes().all(good)
     {
         return Err(format!(
             "{name:?} is no secret name (1 to 128 letters, digits, '.', '_', '-', '/')"
@@ -546,7 +436,8 @@ fn is_host_byte(b: u8) -> bool {
 
 fn check_env_name(key: &str, name: &str) -> Result<(), (String, String)> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(good) {
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(good)
+    {
         return Err((key.into(), format!("{name:?} is no variable name")));
     }
     Ok(())

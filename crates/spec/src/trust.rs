@@ -294,9 +294,7 @@ impl Trust {
     /// The approver who holds `key`, an OpenSSH public key as `TYPE BASE64` (a comment is ignored).
     pub fn approver_of(&self, key: &str) -> Option<&Approver> {
         let wanted = key_words(key)?;
-        self.approvers
-            .iter()
-            .find(|a| a.keys.iter().any(|k| key_words(k) == Some(wanted)))
+        self.approvers.iter().find(|a| a.keys.iter().any(|k| key_words(k) == Some(wanted)))
     }
 
     /// Checks every rule a trust file must obey by itself.
@@ -309,7 +307,10 @@ impl Trust {
             return bad("type", format!("{:?}, expected {:?}", self.format, Self::FORMAT));
         }
         if self.version == 0 || self.ancestors.len() as u64 != self.version - 1 {
-            return bad("ancestors", format!("{} for version {}", self.ancestors.len(), self.version));
+            return bad(
+                "ancestors",
+                format!("{} for version {}", self.ancestors.len(), self.version),
+            );
         }
         let mut names = BTreeSet::new();
         let mut keys = BTreeSet::new();
@@ -411,7 +412,8 @@ mod tests {
 
     #[test]
     fn refuses_unknown_fields() {
-        let text = String::from_utf8_lossy(GOLDEN).replacen("\"version\"", "\"x\":1,\"version\"", 1);
+        let text =
+            String::from_utf8_lossy(GOLDEN).replacen("\"version\"", "\"x\":1,\"version\"", 1);
         assert!(matches!(TrustFile::parse(text.as_bytes()), Err(TrustError::Syntax(_))));
     }
 

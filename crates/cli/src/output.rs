@@ -1,0 +1,126 @@
+//! Everything that reaches standard output and standard error, at most 80 columns wide.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+/// Columns that text is laid out for.
+pub const WIDTH: usize = 80;
+
+/// One line on standard output. A closed pipe ends the process quietly, as `head` expects.
+pub fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Bytes on standard output, as they are.
+pub fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// One JSON value on standard output.
+pub fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(&text),
+        Err(e) => error_line(&format!("casemate: output has no JSON form: {e}")),
+    }
+}
+
+/// One line on standard error.
+pub fn error_line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A named value on standard output: name in 16 columns, long values wrapped beneath.
+pub fn field(name: &str, value: &str) {
+    let mut label = name;
+    for part in wrap(value, WIDTH - 18) {
+        line(&format!("  {label:<15} {part}"));
+        label = "";
+    }
+    if value.is_empty() {
+        line(&format!("  {name:<15}"));
+    }
+}
+
+/// A heading on standard output.
+pub fn heading(text: &str) {
+    line(&bold(text));
+}
+
+/// A check that passed or failed.
+pub fn check(passed: bool, text: &str) {
+    let mark = if passed { green("ok") } else { red("NO") };
+    let mut mark_column = mark;
+    for part in wrap(text, WIDTH - 5) {
+        line(&format!("  {mark_column} {part}"));
+        mark_column = "  ".into();
+    }
+}
+
+/// `text` in pieces of at most `width` columns, broken at spaces where there are any.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut current = String::new();
+        for word in paragraph.split(' ') {
+            let mut word = word;
+            let used = current.chars().count();
+            if used > 0 && used + 1 + word.chars().count() > width {
+                lines.push(std::mem::take(&mut current));
+            } else if used > 0 {
+                current.push(' ');
+            }
+            while word.chars().count() > width {
+                let cut = word.char_indices().nth(width).map_or(word.len(), |(i, _)| i);
+                lines.push(word[..cut].to_owned());
+                word = &word[cut..];
+            }
+            current.push_str(word);
+        }
+        lines.push(current);
+    }
+    lines
+}
+
+/// Colour only where a person looks at a terminal and has not asked for none.
+fn paint(text: &str, code: &str) -> String {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Bold text.
+pub fn bold(text: &str) -> String {
+    paint(text, "1")
+}
+
+/// Green text.
+pub fn green(text: &str) -> String {
+    paint(text, "32")
+}
+
+/// Red text.
+pub fn red(text: &str) -> String {
+    paint(text, "31;1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn wraps_at_spaces_and_breaks_long_words() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("abcdefg", 3), ["abc", "def", "g"]);
+        assert_eq!(wrap("x abcdefg", 3), ["x", "abc", "def", "g"]);
+    }
+}
