@@ -14,7 +14,8 @@ const SOURCES: [&str; 6] =
 fn main() -> Result<(), String> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let workspace = manifest.ancestors().nth(2).ok_or("crates/agent-image is not in a workspace")?;
+    let workspace =
+        manifest.ancestors().nth(2).ok_or("crates/agent-image is not in a workspace")?;
     watch(workspace);
     let target = target_directory(&out).join("agent");
     let status = cargo(workspace, &target)?

@@ -104,7 +104,9 @@ impl Coded for BuilderError {
             Self::Ledger(e) => e.kind(),
             Self::Canonical(e) => e.kind(),
             Self::ConfigChanged => Kind::Refused,
-            Self::Since(_) | Self::NoConfig { .. } | Self::ConfigText | Self::NoBuild => Kind::Usage,
+            Self::Since(_) | Self::NoConfig { .. } | Self::ConfigText | Self::NoBuild => {
+                Kind::Usage
+            }
             Self::Evidence(_) | Self::Io { .. } => Kind::Environment,
         }
     }

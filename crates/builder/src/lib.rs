@@ -197,9 +197,7 @@ fn source_files(verified: &Verified) -> std::collections::BTreeMap<String, Sourc
 fn sync(directory: &Path, output: &build::Output) -> Result<(), BuilderError> {
     for artifact in &output.artifacts {
         let path = directory.join(&artifact.name);
-        fs::File::open(&path)
-            .and_then(|f| f.sync_all())
-            .map_err(|e| BuilderError::io(&path, e))?;
+        fs::File::open(&path).and_then(|f| f.sync_all()).map_err(|e| BuilderError::io(&path, e))?;
     }
     Ok(())
 }
@@ -208,7 +206,7 @@ fn sync(directory: &Path, output: &build::Output) -> Result<(), BuilderError> {
 fn attested(key: &SigningKey, attester: &dyn Attester) -> Result<Builder, BuilderError> {
     let spki = key.public().spki();
     let record = attester.evidence(Purpose::StatementKey, None, spki)?;
-    let evidence = serde_json::from_slice(&record)
-        .map_err(|e| BuilderError::Evidence(e.to_string()))?;
+    let evidence =
+        serde_json::from_slice(&record).map_err(|e| BuilderError::Evidence(e.to_string()))?;
     Ok(Builder { key: spki.to_vec().into(), evidence })
 }

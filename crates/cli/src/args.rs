@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Confidential computing for DevSecOps: programs in enclaves, releases nobody can slip into.
 #[derive(Debug, Parser)]
 #[command(name = "casemate", version, propagate_version = true, max_term_width = 80)]
-#[command(after_help = "Exit status: 0 done, 1 refused, 2 usage, 3 environment; `run` ends as its \
-program does.\nEvery refusal has a stable code: see docs/errors.md.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 refused, 2 usage, 3 environment; `run` ends as its \
+program does.\nEvery refusal has a stable code: see docs/errors.md."
+)]
 pub struct Cli {
     /// Installation directory [default: nearest .casemate at or above the current directory].
     #[arg(long, global = true, env = "CASEMATE_DIR", value_name = "DIR")]
@@ -171,7 +173,12 @@ pub enum Secret {
         /// Its name.
         name: String,
         /// The workload with this measurement.
-        #[arg(long, value_name = "HEX", conflicts_with = "release", required_unless_present = "release")]
+        #[arg(
+            long,
+            value_name = "HEX",
+            conflicts_with = "release",
+            required_unless_present = "release"
+        )]
         measurement: Option<String>,
         /// The workload of this release: its program, run as its own casemate.toml says (or as
         /// --spec and the arguments after `--` say), with this machine's libraries.

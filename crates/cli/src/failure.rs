@@ -40,11 +40,6 @@ impl Failure {
         Self { code: code.into(), message: message.into(), fix: None, kind, told: false }
     }
 
-    /// A failure that a service reported over the wire.
-    pub fn remote(code: String, message: String, fix: Option<String>) -> Self {
-        Self { code, message, fix, kind: Kind::Refused, told: false }
-    }
-
     /// A failure that the builder reported from inside its enclave.
     pub fn inside(refused: crate::commands::service::Refused) -> Self {
         let kind = match refused.status {
@@ -106,7 +101,8 @@ impl Failure {
 
 /// An error of the operating system on a named file or thing.
 pub fn io(what: &str, error: &std::io::Error) -> Failure {
-    let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::Usage } else { Kind::Environment };
+    let kind =
+        if error.kind() == std::io::ErrorKind::NotFound { Kind::Usage } else { Kind::Environment };
     Failure::new("CM-CLI-0001", kind, format!("{what}: {error}"))
 }
 

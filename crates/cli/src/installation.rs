@@ -177,7 +177,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(context)?;
     temporary.write_all(bytes).map_err(context)?;
     temporary.as_file().sync_all().map_err(context)?;
-    let mode = fs::metadata(path).map_or(0o644, |m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()));
+    let mode = fs::metadata(path)
+        .map_or(0o644, |m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()));
     fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(mode))
         .map_err(context)?;
     temporary.persist(path).map_err(|e| context(e.error))?;
@@ -193,10 +194,6 @@ pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 fn missing(dir: &Path) -> Failure {
-    Failure::new(
-        "CM-CLI-0011",
-        Kind::Environment,
-        format!("no installation at {}", dir.display()),
-    )
-    .fix("make one: casemate init --approver NAME=KEY.pub --threshold 1, or name it with --dir")
+    Failure::new("CM-CLI-0011", Kind::Environment, format!("no installation at {}", dir.display()))
+        .fix("make one: casemate init --approver NAME=KEY.pub --threshold 1, or name it with --dir")
 }

@@ -49,8 +49,7 @@ const HOST_PARTS: [&str; 3] = ["/usr", "/var/lib/dpkg", "/etc/alternatives"];
 /// If this binary's own path is unknown.
 pub fn program(service: Service, data: &Path) -> Result<Program, Failure> {
     let exe = std::env::current_exe().map_err(|e| failure::io("this program's path", &e))?;
-    let command =
-        [exe.display().to_string(), "service".into(), service_name(service).to_owned()];
+    let command = [exe.display().to_string(), "service".into(), service_name(service).to_owned()];
     let mut program = Program::new(spec(service, data), command);
     program.place = Some(PROGRAM.into());
     program.observer = service == Service::Builder;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use casemate_enclave::{Program, Relay, StartOptions, Tee};
 use casemate_broker::client::Client;
+use casemate_enclave::{Program, Relay, StartOptions, Tee};
 use casemate_spec::spec::Spec;
 use casemate_spec::{Kind, Sha256};
 use casemate_tee::sim::Platform;
@@ -63,7 +63,10 @@ pub fn from_spec(
 ///
 /// # Errors
 /// If this machine has a real TEE, or the platform can not be read or made.
-pub fn options(installation: Option<&Installation>, program: Program) -> Result<StartOptions, Failure> {
+pub fn options(
+    installation: Option<&Installation>,
+    program: Program,
+) -> Result<StartOptions, Failure> {
     casemate_tee::sim::refuse_beside_real_tee()?;
     let platform = match installation {
         Some(installation) => Platform::load(&installation.sim_dir())?,

@@ -14,6 +14,7 @@ use crate::error::AgentError;
 use crate::evidence::Prover;
 
 const MAX_CLIENTS: usize = 64;
+const MAX_REQUEST: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves the socket from a thread of its own.
@@ -51,7 +52,7 @@ pub(crate) fn serve(listener: UnixListener, prover: Prover) -> Result<(), AgentE
 fn answer(socket: UnixStream, prover: &Prover) -> Result<(), ChannelError> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    let channel = Channel::new(socket);
+    let channel = Channel::limited(socket, MAX_REQUEST);
     while let Some((request, _)) = channel.recv::<Request>()? {
         let response = respond(&request, prover)
             .unwrap_or_else(|e| Response::Refused { refusal: Refusal::of(&e) });
@@ -62,9 +63,7 @@ fn answer(socket: UnixStream, prover: &Prover) -> Result<(), ChannelError> {
 
 fn respond(request: &Request, prover: &Prover) -> Result<Response, AgentError> {
     Ok(match request {
-        Request::Evidence { request } => {
-            Response::Evidence { record: prover.for_others(request)? }
-        }
+        Request::Evidence { request } => Response::Evidence { record: prover.for_others(request)? },
         Request::SealingKey { label } => {
             let key = prover.sealing_key(label)?;
             Response::SealingKey { key: Zeroizing::new(BASE64_STANDARD.encode(key.as_slice())) }

@@ -41,7 +41,8 @@ const OBSERVER: CapabilitySet = CapabilitySet::DAC_READ_SEARCH
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::SETFCAP);
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::LEASE);
 
 /// Everything decided before the fork, so that the child only applies it.
 pub(crate) struct Rules {
@@ -121,9 +122,7 @@ fn restrict_paths(
     let open = |path: &str| PathFd::new(path).map_err(confine(DOING));
     let all = AccessFs::from_all(abi);
     let mut rules = ruleset(abi)
-        .and_then(|r| Ok((r, ())))
         .map_err(confine(DOING))?
-        .0
         .add_rule(PathBeneath::new(open("/")?, AccessFs::from_read(abi)))
         .map_err(confine(DOING))?;
     for path in writable {
@@ -159,11 +158,8 @@ fn drop_capabilities(observer: bool) -> Result<(), AgentError> {
     }
     let _ = rustix::thread::clear_ambient_capability_set();
     let kept = wanted.intersection(had.permitted);
-    let sets = CapabilitySets {
-        effective: kept,
-        permitted: kept,
-        inheritable: CapabilitySet::empty(),
-    };
+    let sets =
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(confine(DOING))
 }
 

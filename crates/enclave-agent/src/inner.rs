@@ -159,9 +159,9 @@ fn open_streams(
     for stream in config.streams {
         let fd = match (stream, terminal) {
             (Stream::Fd, _) => fds.next(),
-            (Stream::Terminal, Some(terminal)) => Some(
-                terminal.slave.try_clone().map_err(AgentError::Terminal)?,
-            ),
+            (Stream::Terminal, Some(terminal)) => {
+                Some(terminal.slave.try_clone().map_err(AgentError::Terminal)?)
+            }
             _ => None,
         };
         open.push(fd);

@@ -35,14 +35,35 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Files of `/proc` that tell about or change the whole machine.
 const MASKED: [&str; 13] = [
-    "kcore", "keys", "key-users", "kmsg", "kallsyms", "kpagecgroup", "kpagecount", "kpageflags",
-    "sched_debug", "slabinfo", "sysrq-trigger", "timer_list", "vmallocinfo",
+    "kcore",
+    "keys",
+    "key-users",
+    "kmsg",
+    "kallsyms",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "sched_debug",
+    "slabinfo",
+    "sysrq-trigger",
+    "timer_list",
+    "vmallocinfo",
 ];
 
 /// Directories of `/proc` that are not about processes.
 const READ_ONLY: [&str; 12] = [
-    "acpi", "asound", "bus", "driver", "dynamic_debug", "fs", "irq", "pressure", "scsi", "sys",
-    "sysvipc", "tty",
+    "acpi",
+    "asound",
+    "bus",
+    "driver",
+    "dynamic_debug",
+    "fs",
+    "irq",
+    "pressure",
+    "scsi",
+    "sys",
+    "sysvipc",
+    "tty",
 ];
 
 /// The two file systems before they are mounted anywhere.
@@ -91,7 +112,11 @@ impl Stage {
     }
 
     /// Mounts everything and leaves the host's file systems.
-    pub(crate) fn mount(self, config: &LaunchConfig, terminal: bool) -> Result<Mounted, AgentError> {
+    pub(crate) fn mount(
+        self,
+        config: &LaunchConfig,
+        terminal: bool,
+    ) -> Result<Mounted, AgentError> {
         let devices: Vec<(&str, OwnedFd)> = DEVICES
             .iter()
             .map(|name| Ok((*name, clone_tree(&format!("/dev/{name}"), false)?)))
@@ -153,8 +178,11 @@ impl Mounted {
             let mode = Mode::from_raw_mode(0o400);
             let fd = openat(&directory, name, flags, mode).map_err(at("making", path))?;
             let mut file = std::fs::File::from(fd);
-            io::Write::write_all(&mut file, value)
-                .map_err(|e| AgentError::Mount { doing: "writing", path: path.into(), source: e })?;
+            io::Write::write_all(&mut file, value).map_err(|e| AgentError::Mount {
+                doing: "writing",
+                path: path.into(),
+                source: e,
+            })?;
         }
         Ok(())
     }

@@ -100,8 +100,7 @@ fn make_namespaces(channel: &Channel, config: &LaunchConfig) -> Result<(), Agent
 }
 
 fn dumpable(yes: bool) -> Result<(), AgentError> {
-    let behaviour =
-        if yes { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    let behaviour = if yes { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
     rustix::process::set_dumpable_behavior(behaviour)
         .map_err(AgentError::system("keeping other processes out of the agent"))
 }
@@ -117,12 +116,14 @@ fn watch(channel: BorrowedFd<'_>, child: Pid) -> Result<(), AgentError> {
     let fail = AgentError::system::<rustix::io::Errno>;
     let pid = rustix::process::Pid::from_raw(child.as_raw())
         .ok_or_else(|| AgentError::Namespaces(io::Error::other("process 1 has no id outside")))?;
-    let process =
-        rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(fail("watching process 1"))?;
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(fail("watching process 1"))?;
     loop {
         // Without requested events only the hang-up of the channel is reported.
-        let mut fds =
-            [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::empty())];
+        let mut fds = [
+            PollFd::new(&process, PollFlags::IN),
+            PollFd::from_borrowed_fd(channel, PollFlags::empty()),
+        ];
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.map_err(fail("watching process 1"))?,
@@ -132,8 +133,7 @@ fn watch(channel: BorrowedFd<'_>, child: Pid) -> Result<(), AgentError> {
         }
         if !fds[1].revents().is_empty() {
             let kill = rustix::process::Signal::KILL;
-            rustix::process::pidfd_send_signal(&process, kill)
-                .map_err(fail("ending process 1"))?;
+            rustix::process::pidfd_send_signal(&process, kill).map_err(fail("ending process 1"))?;
             break;
         }
     }

@@ -19,7 +19,12 @@ impl Outside {
     }
 
     /// POSTs JSON to a service and returns the body of the response, whatever its status.
-    pub(crate) fn call(&self, service: &str, path: &str, body: String) -> Result<String, AgentError> {
+    pub(crate) fn call(
+        &self,
+        service: &str,
+        path: &str,
+        body: String,
+    ) -> Result<String, AgentError> {
         let message = FromAgent::Call { service: service.into(), path: path.into(), body };
         let problem = match self.ask(&message)? {
             (Reply::Body { body }, _) => return Ok(body),

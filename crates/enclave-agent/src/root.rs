@@ -79,8 +79,9 @@ fn copy_all(
         let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
         let mine = work();
         for other in others {
-            other.join().map_err(|_| {
-                AgentError::System { doing: "copying files", source: io::Error::other("a thread ended") }
+            other.join().map_err(|_| AgentError::System {
+                doing: "copying files",
+                source: io::Error::other("a thread ended"),
             })??;
         }
         mine
@@ -160,7 +161,6 @@ fn copy_error(node: &Node) -> impl Fn(io::Error) -> AgentError + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd as _;
 
     fn node(path: &str, content: Content) -> Node {
         Node { path: path.into(), mode: 0o644, content }

@@ -6,8 +6,8 @@
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use casemate_enclave_protocol::message::Refusal;
 use casemate_enclave_protocol::Code;
+use casemate_enclave_protocol::message::Refusal;
 use casemate_envelope::{Envelope, EnvelopeKey};
 use casemate_spec::spec::{EffectiveSpec, Secret};
 use casemate_spec::workload::RootManifest;
@@ -33,7 +33,9 @@ const P256_PREFIX: [u8; 26] = [
 ];
 
 /// Secrets with where the program finds them. Wiped on drop.
-pub(crate) struct Secrets(Vec<(Secret, Zeroizing<Vec<u8>>)>);
+pub(crate) struct Secrets(Vec<(Secret, Value)>);
+
+type Value = Zeroizing<Vec<u8>>;
 
 impl Secrets {
     /// Path and content of those delivered as files.
@@ -110,7 +112,7 @@ fn open(
     response: &Response,
     key: &EnvelopeKey,
     nonce: &[u8; 32],
-) -> Result<Vec<(Secret, Zeroizing<Vec<u8>>)>, AgentError> {
+) -> Result<Vec<(Secret, Value)>, AgentError> {
     let mut out = Vec::with_capacity(spec.secrets.len());
     for secret in &spec.secrets {
         let name = &secret.name;

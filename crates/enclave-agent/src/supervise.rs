@@ -21,8 +21,9 @@ pub(crate) fn block_child_signal() -> Result<(), AgentError> {
 /// Reaps, forwards signals and reports how `program` ended. When the starting half is gone,
 /// returns at once.
 pub(crate) fn until_end(channel: &Channel, program: Pid) -> Result<(), AgentError> {
-    let signals = SignalFd::with_flags(&child_signal(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(AgentError::system("watching SIGCHLD"))?;
+    let signals =
+        SignalFd::with_flags(&child_signal(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(AgentError::system("watching SIGCHLD"))?;
     loop {
         // A child may have ended before the descriptor was there.
         if let Some(exit) = reap(program)? {

@@ -28,6 +28,7 @@ pub const SOCKET: &str = "/run/casemate/agent.sock";
 /// Longest label of a sealing key, in bytes.
 pub const MAX_LABEL: usize = 128;
 
+const MAX_RESPONSE: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request that the agent did not answer.
@@ -188,7 +189,8 @@ impl AgentClient {
             socket.set_write_timeout(Some(TIMEOUT))?;
             Ok(socket)
         };
-        let channel = Channel::new(connect().map_err(ChannelError::Io)?);
+        let socket = connect().map_err(ChannelError::Io)?;
+        let channel = Channel::limited(socket, MAX_RESPONSE);
         channel.send(request, &[])?;
         match channel.recv::<Response>()? {
             Some((response, _)) => Ok(response),

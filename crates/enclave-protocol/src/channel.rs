@@ -51,7 +51,11 @@ impl Coded for ChannelError {
 
 /// One end of the channel.
 #[derive(Debug)]
-pub struct Channel(UnixStream);
+pub struct Channel {
+    socket: UnixStream,
+    /// Largest body that is received, in bytes.
+    limit: usize,
+}
 
 impl Channel {
     /// The two connected ends of a new channel.
@@ -60,12 +64,17 @@ impl Channel {
     /// If the system has no more descriptors.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = UnixStream::pair()?;
-        Ok((Self(a), Self(b)))
+        Ok((Self::new(a), Self::new(b)))
     }
 
     /// A channel over a connected Unix stream socket.
     pub const fn new(socket: UnixStream) -> Self {
-        Self(socket)
+        Self { socket, limit: MAX_BODY }
+    }
+
+    /// The same, receiving bodies of at most `limit` bytes.
+    pub const fn limited(socket: UnixStream, limit: usize) -> Self {
+        Self { socket, limit }
     }
 
     /// Another handle of the same end.
@@ -73,7 +82,7 @@ impl Channel {
     /// # Errors
     /// If the system has no more descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        Ok(Self { socket: self.socket.try_clone()?, limit: self.limit })
     }
 
     /// Sends `message`, and `fds` with it. Not to be called by two threads at once.
@@ -101,7 +110,7 @@ impl Channel {
         header[..4].copy_from_slice(&length.to_be_bytes());
         header[4..].copy_from_slice(&(fds.len() as u32).to_be_bytes());
         self.send_header(&header, fds)?;
-        (&self.0).write_all(&body)?;
+        (&self.socket).write_all(&body)?;
         Ok(())
     }
 
@@ -113,13 +122,13 @@ impl Channel {
         }
         let sent = loop {
             let parts = [IoSlice::new(header)];
-            match rustix::net::sendmsg(&self.0, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?,
             }
         };
         // The descriptors went with the first byte; the rest of the header is plain bytes.
-        (&self.0).write_all(&header[sent..])
+        (&self.socket).write_all(&header[sent..])
     }
 
     /// The next message and its descriptors; `None` when the other side has closed.
@@ -138,10 +147,11 @@ impl Channel {
             }
         }
         let number = |at: usize| {
-            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+                as usize
         };
         let (length, count) = (number(0), number(4));
-        if length > MAX_BODY || count != fds.len() {
+        if length > self.limit || count != fds.len() {
             return Err(ChannelError::Message(format!(
                 "{length} bytes and {count} descriptors announced, {} descriptors came",
                 fds.len()
@@ -149,7 +159,7 @@ impl Channel {
         }
         // Past 64 KiB it grows with what really comes, not with what is announced.
         let mut body = Zeroizing::new(Vec::with_capacity(length.min(64 << 10) + 1));
-        (&self.0).take(length as u64).read_to_end(&mut body)?;
+        (&self.socket).take(length as u64).read_to_end(&mut body)?;
         if body.len() != length {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -164,7 +174,7 @@ impl Channel {
         let got = loop {
             let mut parts = [IoSliceMut::new(buffer)];
             let flags = RecvFlags::CMSG_CLOEXEC;
-            match rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, flags) {
+            match rustix::net::recvmsg(&self.socket, &mut parts, &mut ancillary, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?,
             }
@@ -180,19 +190,19 @@ impl Channel {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl From<OwnedFd> for Channel {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd.into())
+        Self::new(fd.into())
     }
 }
 
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> Self {
-        channel.0.into()
+        channel.socket.into()
     }
 }
 
@@ -221,9 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_body_over_its_limit() {
+        let (a, b) = UnixStream::pair().expect("pair");
+        let (a, b) = (Channel::new(a), Channel::limited(b, 10));
+        a.send(&"12345678", &[]).expect("send");
+        a.send(&"123456789", &[]).expect("send");
+        assert!(b.recv::<String>().is_ok());
+        assert_eq!(b.recv::<String>().expect_err("11 bytes").code(), "CM-ENCL-0002");
+    }
+
+    #[test]
     fn refuses_a_frame_cut_short() {
         let (a, b) = Channel::pair().expect("pair");
-        (&a.0).write_all(&[0, 0, 0, 9, 0, 0, 0, 0, b'"']).expect("write");
+        (&a.socket).write_all(&[0, 0, 0, 9, 0, 0, 0, 0, b'"']).expect("write");
         drop(a);
         assert_eq!(b.recv::<String>().expect_err("cut").code(), "CM-ENCL-0001");
     }
@@ -232,7 +252,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
             let (a, b) = Channel::pair().expect("pair");
-            (&a.0).write_all(&bytes).expect("write");
+            (&a.socket).write_all(&bytes).expect("write");
             drop(a);
             while let Ok(Some(_)) = b.recv::<serde_json::Value>() {}
         }

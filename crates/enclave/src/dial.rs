@@ -75,8 +75,7 @@ where
     F: FnOnce() -> Result<(Reply, Option<OwnedFd>), String> + Send + 'static,
 {
     let work = move || {
-        let (message, socket) =
-            work().unwrap_or_else(|message| (Reply::Failed { message }, None));
+        let (message, socket) = work().unwrap_or_else(|message| (Reply::Failed { message }, None));
         let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
         // An agent that no longer waits has ended.
         let _ = Channel::from(reply).send(&message, &fds);

@@ -241,7 +241,9 @@ fn listeners(
         })
         .collect::<Result<_, _>>()?;
     match given.keys().next() {
-        Some(port) => Err(EnclaveError::Options(format!("port {port} is not in the spec's listen"))),
+        Some(port) => {
+            Err(EnclaveError::Options(format!("port {port} is not in the spec's listen")))
+        }
         None => Ok(listeners),
     }
 }

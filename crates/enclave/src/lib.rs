@@ -7,14 +7,19 @@
 //! verifies the evidence sees it.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), casemate_enclave::EnclaveError> {
-//! use casemate_enclave::{Program, StartOptions, Tee, start};
-//! # let platform: std::sync::Arc<casemate_tee::sim::Platform> = todo!();
-//! let program = Program::new(casemate_spec::spec::Spec::minimal(), ["ls", "/"]);
-//! let running = start(StartOptions::new(program, Tee::Simulated(platform)))?;
-//! let exit = running.wait()?;
-//! # Ok(()) }
+//! use std::sync::Arc;
+//!
+//! use casemate_enclave::{EnclaveError, Exit, Program, StartOptions, Tee, start};
+//! use casemate_spec::spec::Spec;
+//! use casemate_tee::sim::Platform;
+//!
+//! fn list(platform: Arc<Platform>) -> Result<Exit, EnclaveError> {
+//!     let program = Program::new(Spec::minimal(), ["ls", "/"]);
+//!     start(StartOptions::new(program, Tee::Simulated(platform)))?.wait()
+//! }
 //! ```
+
+#![forbid(unsafe_code)]
 
 pub mod error;
 pub mod options;

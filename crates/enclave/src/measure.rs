@@ -43,7 +43,8 @@ pub fn measure(program: &Program) -> Result<WorkloadDetail, EnclaveError> {
         measurement: workload.measurement()?,
         workload,
         // Canonical bytes of a spec are JSON by construction.
-        spec: serde_json::from_slice(&spec).map_err(casemate_spec::canonical::CanonicalError::from)?,
+        spec: serde_json::from_slice(&spec)
+            .map_err(casemate_spec::canonical::CanonicalError::from)?,
         root,
     })
 }

@@ -40,8 +40,7 @@ pub struct Planned {
 /// [`EnclaveError`] naming the file at fault and what was expected of it.
 pub fn plan(program: &Program) -> Result<Planned, EnclaveError> {
     let spec = &program.spec;
-    let command =
-        if program.command.is_empty() { &spec.enclave.command } else { &program.command };
+    let command = if program.command.is_empty() { &spec.enclave.command } else { &program.command };
     let Some((name, arguments)) = command.split_first() else {
         return Err(EnclaveError::NoCommand);
     };

@@ -69,8 +69,20 @@ fn from_probe(probe: Probe, root: bool) -> Vec<Finding> {
     };
     vec![
         finding("agent", true, None, "runs from sealed memory", NO_EXEC),
-        finding("namespaces", true, namespaces, "user, mount, pid, net, ipc, uts, cgroup", NO_USERNS),
-        finding("seccomp", true, seccomp, "filters install", "use a kernel with CONFIG_SECCOMP_FILTER"),
+        finding(
+            "namespaces",
+            true,
+            namespaces,
+            "user, mount, pid, net, ipc, uts, cgroup",
+            NO_USERNS,
+        ),
+        finding(
+            "seccomp",
+            true,
+            seccomp,
+            "filters install",
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
         finding(
             "landlock",
             false,
@@ -112,7 +124,13 @@ fn swap() -> Finding {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let problem = (swaps.lines().count() > 1)
         .then(|| "swap is on: the enclave's memory may reach a disk".to_owned());
-    finding("no swap", false, problem, "nothing of an enclave is swapped out", "swapoff -a, or encrypt it")
+    finding(
+        "no swap",
+        false,
+        problem,
+        "nothing of an enclave is swapped out",
+        "swapoff -a, or encrypt it",
+    )
 }
 
 fn process_limit() -> Finding {

@@ -1,15 +1,17 @@
 //! Ordinary programs, unchanged: exit codes, signals, streams, environment, and what they see.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
 mod common;
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 
 use casemate_enclave::{Exit, Program, StreamSource, end_like, measure, start};
 use casemate_spec::Coded as _;
 use common::{
-    child, eventually, file_with, is_root, options, output_of, processes_with, run, shell, spec,
-    start_piped, tools,
+    child, eventually, file_with, is_root, options, processes_with, run, shell, spec, start_piped,
+    tools,
 };
 
 #[test]
@@ -48,7 +50,8 @@ fn forwards_signals_to_the_program() {
 
 #[test]
 fn pipes_ten_megabytes_through_unchanged() {
-    let bytes: Vec<u8> = (0..10u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let bytes: Vec<u8> =
+        (0..10u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let (stdin, mut to) = std::io::pipe().expect("pipe");
     let (mut from, stdout) = std::io::pipe().expect("pipe");
     let mut options = options("", &["cat"]);
@@ -133,7 +136,8 @@ fn has_no_network_but_loopback() {
 
 #[test]
 fn can_not_write_to_its_root_but_to_tmp() {
-    let script = "for f in /x /usr/x /etc/x /dev/x /bin/x; do echo a 2>/dev/null > $f && echo $f; done;
+    let script =
+        "for f in /x /usr/x /etc/x /dev/x /bin/x; do echo a 2>/dev/null > $f && echo $f; done;
         echo fine > /tmp/x && cat /tmp/x";
     let output = shell(&tools(&["/bin/cat"]), script);
     assert_eq!(output.stdout, "fine\n", "{output:?}");
@@ -175,7 +179,8 @@ fn gives_memory_and_shared_volumes() {
          [[volume]]\npath = \"/mem/x\"\nkind = \"memory\"\n",
         tools(&["/bin/cat"])
     );
-    let script = "cat /in/in > /data/out; echo m > /mem/x/f; cat /mem/x/f; echo x > /in/y || echo no";
+    let script =
+        "cat /in/in > /data/out; echo m > /mem/x/f; cat /mem/x/f; echo x > /in/y || echo no";
     let output = shell(&text, script);
     assert_eq!(output.stdout, "m\nno\n", "{output:?}");
     assert_eq!(std::fs::read_to_string(rw.join("out")).expect("reading"), "input");
@@ -202,9 +207,8 @@ fn says_what_is_wrong_with_a_program_that_can_not_start() {
         std::fs::set_permissions(&path, mode).expect("mode");
         path.to_str().expect("utf-8").to_owned()
     };
-    let code = |program: &str| {
-        measure(&Program::new(spec(""), [program])).expect_err("refused").code()
-    };
+    let code =
+        |program: &str| measure(&Program::new(spec(""), [program])).expect_err("refused").code();
     assert_eq!(code("no-such-program"), "CM-ENCL-0011");
     assert_eq!(code("/no/such/program"), "CM-ENCL-0011");
     assert_eq!(code(&write("plain", b"#!/bin/sh\n", 0o644)), "CM-ENCL-0012");
@@ -239,7 +243,10 @@ fn runs_a_directory_as_root() {
     std::fs::write(root.join("greeting"), "hello from the tree\n").expect("writing");
     let text = format!("[enclave]\nroot = \"dir:{}\"\n", root.display());
     let output = run(options(&text, &["sh", "-c", "read x < /greeting; echo $x; echo /*"]));
-    assert_eq!(output.stdout, "hello from the tree\n/bin /dev /etc /greeting /lib /lib64 /proc /tmp\n");
+    assert_eq!(
+        output.stdout,
+        "hello from the tree\n/bin /dev /etc /greeting /lib /lib64 /proc /tmp\n"
+    );
 }
 
 #[test]
@@ -253,7 +260,14 @@ fn can_not_do_what_only_the_host_may() {
         kill -9 1 2>/dev/null && echo killed the agent;
         cat /proc/1/environ 2>/dev/null && echo read the agent;
         grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; ulimit -c";
-    let text = tools(&["/bin/cat", "/bin/mount", "/usr/bin/unshare", "/bin/grep", "/bin/true", "/usr/bin/head"]);
+    let text = tools(&[
+        "/bin/cat",
+        "/bin/mount",
+        "/usr/bin/unshare",
+        "/bin/grep",
+        "/bin/true",
+        "/usr/bin/head",
+    ]);
     let output = shell(&text, script);
     assert_eq!(output.stdout, "NoNewPrivs:\t1\nSeccomp:\t2\n0\n", "{output:?}");
 }
@@ -263,21 +277,24 @@ fn an_ordinary_user_has_the_same_enclave() {
     if !is_root() {
         return; // All other tests run as an ordinary user then.
     }
-    let mut command = child("ordinary", Some(65534));
-    let output = command.output().expect("running");
+    let output = child("ordinary", Some(65534)).output().expect("running");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("uid 65534 wrote fine"), "{text}");
+    // And every other test here, once more as that user.
+    let mut all = std::process::Command::new(std::env::current_exe().expect("own path"));
+    all.args(["--skip", "ordinary_user", "--skip", "compilers"]);
+    all.uid(65534).gid(65534).current_dir("/").env("TMPDIR", "/tmp").env("HOME", "/");
+    let output = all.output().expect("running");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
 fn kill_9_of_the_starter_leaves_nothing() {
     for user in [None, Some(65534).filter(|_| is_root())] {
         let marker = format!("99{}", std::process::id());
-        let mut starter = child("sleeper", user)
-            .env("CASEMATE_TEST_MARKER", &marker)
-            .spawn()
-            .expect("starting");
+        let mut starter =
+            child("sleeper", user).env("CASEMATE_TEST_MARKER", &marker).spawn().expect("starting");
         let needle = format!("sleep\0{marker}");
         eventually("the program's start", || !processes_with(&needle).is_empty());
         let inside = processes_with(&needle)[0];
@@ -289,6 +306,18 @@ fn kill_9_of_the_starter_leaves_nothing() {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert!(!mounts.contains("/sys/kernel/config/tsm"));
     }
+}
+
+#[test]
+fn kill_9_of_the_agent_ends_the_program_and_is_reported() {
+    let marker = format!("98{}", std::process::id());
+    let running = start(options("", &["sleep", &marker])).expect("start");
+    let needle = format!("sleep\0{marker}");
+    eventually("the program's start", || !processes_with(&needle).is_empty());
+    let agent = rustix::process::Pid::from_raw(running.id() as i32).expect("pid");
+    rustix::process::kill_process(agent, rustix::process::Signal::KILL).expect("killing");
+    assert_eq!(running.wait().expect_err("no exit status").code(), "CM-ENCL-0033");
+    eventually("the program's end", || processes_with(&needle).is_empty());
 }
 
 #[test]
@@ -325,6 +354,112 @@ fn role_of_a_child_process() {
 }
 
 #[test]
+fn runs_compilers_static_programs_and_threads() {
+    let dir = tempfile::tempdir().expect("directory");
+    let source = dir.path().join("hello.c");
+    let code = "#include <stdio.h>\n#include <pthread.h>\n#include <math.h>\n\
+        static void *f(void *x) { *(int *)x = 42; return 0; }\n\
+        int main(int n, char **v) { int x = 0; pthread_t t; pthread_create(&t, 0, f, &x);\n\
+        pthread_join(t, 0); printf(\"%d %s %.1f\\n\", x, v[n - 1], sqrt(n)); return 0; }\n";
+    std::fs::write(&source, code).expect("writing");
+    // A compiler in an enclave, its parts named as trusted files.
+    let text = format!(
+        "[files]\ntrusted = [{source:?}, \"/usr/lib/gcc/x86_64-linux-gnu/**\", \"/usr/include/**\", \
+         \"/usr/bin/as\", \"/usr/bin/ld\", \"/usr/lib/x86_64-linux-gnu/*.{{o,a}}\", \
+         \"/usr/lib/x86_64-linux-gnu/lib{{c,m,gcc_s,mvec}}.so*\"]\n\
+         [[volume]]\npath = \"/out\"\nkind = \"untrusted\"\nsource = {:?}\n",
+        dir.path().join("out")
+    );
+    std::fs::create_dir(dir.path().join("out")).expect("mkdir");
+    let source = source.to_str().expect("utf-8");
+    for kind in ["-static", "-O2"] {
+        let compiler =
+            run(options(&text, &["/usr/bin/gcc", kind, "-o", "/out/hello", source, "-lm"]));
+        assert_eq!(compiler.exit, Exit::Code(0), "{compiler:?}");
+        let program = dir.path().join("out/hello");
+        let output = run(options("", &[program.to_str().expect("utf-8"), "yes"]));
+        assert_eq!(output.stdout, "42 yes 1.4\n", "{output:?}");
+    }
+}
+
+#[test]
+fn runs_an_interpreter_with_its_modules() {
+    let Some(python) = ["/usr/bin/python3", "/usr/local/bin/python3"]
+        .into_iter()
+        .find(|p| std::path::Path::new(p).exists())
+    else {
+        return; // Not every machine has one.
+    };
+    let text = "[files]\ntrusted = [\"/usr/lib/python3*/**\"]\n";
+    let script = "import json, hashlib, subprocess, threading, sqlite3; print(json.dumps([1, 2]))";
+    let output = run(options(text, &[python, "-c", script]));
+    assert_eq!(output.stdout, "[1, 2]\n", "{output:?}");
+}
+
+#[test]
+fn finds_libraries_where_only_the_linker_s_cache_would() {
+    let dir = tempfile::tempdir().expect("directory");
+    let compile = |arguments: &[&str], code: &str| {
+        let source = dir.path().join("x.c");
+        std::fs::write(&source, code).expect("writing");
+        let status = std::process::Command::new("gcc")
+            .args(arguments)
+            .arg(source)
+            .current_dir(dir.path())
+            .args(arguments.iter().filter(|a| a.starts_with("-l")))
+            .status()
+            .expect("gcc");
+        assert!(status.success());
+    };
+    std::fs::create_dir(dir.path().join("lib")).expect("mkdir");
+    compile(&["-shared", "-fPIC", "-o", "lib/libseven.so"], "int seven(void) { return 7; }");
+    let main = "int seven(void); int main(void) { return seven(); }";
+    let program = dir.path().join("main");
+    let path = program.to_str().expect("utf-8");
+    compile(&["-o", "main", "-Wl,-rpath,$ORIGIN/lib", "-Llib", "-lseven"], main);
+    assert_eq!(run(options("", &[path])).exit, Exit::Code(7));
+    compile(&["-o", "main", "-Llib", "-lseven"], main);
+    assert_eq!(
+        measure(&Program::new(spec(""), [path])).expect_err("not found").code(),
+        "CM-ENCL-0014"
+    );
+    let text = format!("[enclave]\nenv = {{ LD_LIBRARY_PATH = {:?} }}\n", dir.path().join("lib"));
+    assert_eq!(run(options(&text, &[path])).exit, Exit::Code(7));
+}
+
+#[test]
+fn the_build_observer_keeps_what_it_needs() {
+    let text = tools(&["/bin/grep", "/bin/mount", "/usr/bin/readlink"]);
+    let script = "grep CapEff /proc/self/status; mount -t tmpfs none /tmp && echo mounted;
+        readlink /proc/self/ns/net /proc/self/fd/$CASEMATE_HOST_NETNS";
+    let mut wanted = options(&text, &["/bin/sh", "-c", script]);
+    wanted.program.observer = true;
+    if !is_root() {
+        assert_eq!(start(wanted).expect_err("needs root").code(), "CM-ENCL-0040");
+        return;
+    }
+    let output = run(wanted);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    let kept = u64::from_str_radix(lines[0].rsplit('\t').next().expect("hex"), 16).expect("hex");
+    assert!(kept & (1 << 21) != 0, "no CAP_SYS_ADMIN in {kept:x}");
+    assert!(kept & (1 << 16) == 0, "CAP_SYS_MODULE in {kept:x}");
+    assert_eq!(lines[1], "mounted", "{output:?}");
+    let host = std::fs::read_link("/proc/self/ns/net").expect("namespace");
+    assert_ne!(lines[2], host.to_str().expect("utf-8"));
+    assert_eq!(lines[3], host.to_str().expect("utf-8"));
+}
+
+#[test]
+fn the_probe_finds_what_this_machine_uses() {
+    let findings = casemate_enclave::probe();
+    assert!(findings.iter().any(|f| f.name == "namespaces"));
+    for finding in findings.iter().filter(|f| f.needed) {
+        assert!(finding.ok, "enclaves run here, but: {finding:?}");
+    }
+    assert!(findings.iter().all(|f| f.ok == f.fix.is_none()));
+}
+
+#[test]
 fn measures_the_same_inside_and_outside() {
     let options = options(&tools(&["/bin/ls"]), &["/bin/sh", "-c", "exit 0"]);
     let outside = measure(&options.program).expect("measure");
@@ -351,6 +486,4 @@ fn one_changed_byte_is_another_measurement_and_named() {
     let differences = before.compare(&after);
     assert_eq!(differences.len(), 1, "{differences:?}");
     assert_eq!(differences[0].what, path.to_str().expect("utf-8"));
-    let _ = output_of;
-    let _ = std::io::stdin().as_fd();
 }

@@ -1,6 +1,7 @@
 //! Secrets, evidence, sealing keys and traffic, with real cryptography on both sides.
 
 #![allow(unsafe_code)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
 
@@ -129,7 +130,8 @@ impl Relay for Broker {
 
 const SECRETS: &str = "[[secret]]\nname = \"db/password\"\nenv = \"PASSWORD\"\n\
                        [[secret]]\nname = \"tls.key\"\nfile = \"/run/secrets/tls.key\"\n";
-const SCRIPT: &str = "echo $PASSWORD; cat /run/secrets/tls.key; echo; stat -c %a /run/secrets/tls.key;
+const SCRIPT: &str =
+    "echo $PASSWORD; cat /run/secrets/tls.key; echo; stat -c %a /run/secrets/tls.key;
     echo x > /run/secrets/tls.key || echo read-only";
 
 fn now() -> i64 {
@@ -276,9 +278,8 @@ fn a_program_without_attestation_has_no_agent() {
 #[test]
 fn serves_a_port_through_the_host() {
     for activation in [false, true] {
-        let text = format!(
-            "[[listen]]\nport = 7\ntls = \"none\"\nsocket_activation = {activation}\n"
-        );
+        let text =
+            format!("[[listen]]\nport = 7\ntls = \"none\"\nsocket_activation = {activation}\n");
         let role = if activation { "serves fd" } else { "serves port" };
         let mut options = inside(role, &text);
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -313,7 +314,8 @@ fn reaches_declared_peers_by_name_and_nothing_else() {
         client.read_to_string(&mut got).expect("reading");
         client.write_all(got.to_uppercase().as_bytes()).expect("writing");
     });
-    let mut options = inside("calls", "[[connect]]\nhost = \"shout.example\"\nport = 80\ntls = \"none\"\n");
+    let mut options =
+        inside("calls", "[[connect]]\nhost = \"shout.example\"\nport = 80\ntls = \"none\"\n");
     options.dial.insert("shout.example:80".into(), address.clone());
     options.program.spec.enclave.env.insert("OTHER".into(), address);
     let output = run(options);

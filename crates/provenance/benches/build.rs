@@ -51,7 +51,10 @@ fn main() {
     println!("build: {FILES} C files, {materials} materials, {rounds} rounds, medians");
     println!("build: observed / native cpu  {:.3}", median(&mut cpu));
     println!("build: observed / native wall {:.3}", median(&mut wall));
-    println!("build: observed / native cpu  {:.3} (least of each, for a busy machine)", least_traced / least_native);
+    println!(
+        "build: observed / native cpu  {:.3} (least of each, for a busy machine)",
+        least_traced / least_native
+    );
 }
 
 /// Seconds of processor time of all child processes and of this one, and of wall time.
@@ -82,7 +85,12 @@ fn native(files: &BTreeMap<String, String>) {
         .args(["-s", "-j2"])
         .current_dir(dir.path())
         .env_clear()
-        .envs([("PATH", "/usr/bin:/bin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("SOURCE_DATE_EPOCH", "1")])
+        .envs([
+            ("PATH", "/usr/bin:/bin"),
+            ("HOME", "/tmp"),
+            ("LANG", "C.UTF-8"),
+            ("SOURCE_DATE_EPOCH", "1"),
+        ])
         .status()
         .expect("make");
     assert!(status.success());
@@ -94,7 +102,8 @@ fn observed(files: &BTreeMap<String, String>) -> usize {
     let (source, output) = (dir.path().join("source"), dir.path().join("out"));
     fs::create_dir(&output).expect("directory");
     write_project(&source, files);
-    let entry = |text: &String| SourceFile { sha256: Sha256::of(text.as_bytes()), mode: SourceMode::File };
+    let entry =
+        |text: &String| SourceFile { sha256: Sha256::of(text.as_bytes()), mode: SourceMode::File };
     let request = Request {
         source: SourceTree {
             root: source,
@@ -129,10 +138,14 @@ fn write_project(to: &Path, files: &BTreeMap<String, String>) {
 /// A program of 35 files that include ordinary headers and hold enough code to be worth compiling.
 fn project() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    let mut declarations = String::from("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <math.h>\n");
+    let mut declarations = String::from(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <math.h>\n",
+    );
     let mut calls = String::new();
     for file in 0..FILES - 1 {
-        let mut text = String::from("#include \"all.h\"\n#include <time.h>\n#include <errno.h>\n#include <pthread.h>\n");
+        let mut text = String::from(
+            "#include \"all.h\"\n#include <time.h>\n#include <errno.h>\n#include <pthread.h>\n",
+        );
         for function in 0..FUNCTIONS {
             let _ = write!(
                 text,
@@ -145,7 +158,10 @@ fn project() -> BTreeMap<String, String> {
                 m = function % 7 + 2
             );
         }
-        let _ = writeln!(text, "double work{file}(const double *v, int n) {{ char s[64]; double a = 0;");
+        let _ = writeln!(
+            text,
+            "double work{file}(const double *v, int n) {{ char s[64]; double a = 0;"
+        );
         for function in 0..FUNCTIONS {
             let _ = writeln!(text, "\ta += part{function}(v, n, s);");
         }

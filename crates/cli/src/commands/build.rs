@@ -14,10 +14,10 @@ use casemate_statement::bundle::ReleaseBundle;
 use indicatif::ProgressBar;
 
 use super::service::{Line, REQUEST, Refused};
-use crate::args::{Build, Format, Service};
+use crate::args::{Build, Format};
 use crate::bundles;
 use crate::failure::{self, Failure};
-use crate::installation::{Installation, read, replace, sync_dir};
+use crate::installation::{Installation, replace, sync_dir};
 use crate::{output, serving, workload};
 
 /// Name of the bundle in the output directory.
@@ -38,23 +38,25 @@ pub fn run(installation: &Installation, format: Format, args: &Build) -> Result<
     let repository = source::object_dir(&args.repo)?;
     let request = Request { trust, revision, repository: repository_name(&args.repo)? };
 
-    let parent = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|e| failure::io(&parent.display().to_string(), &e))?;
     let work = tempfile::Builder::new()
         .prefix(".casemate-build-")
         .tempdir_in(parent)
         .map_err(|e| failure::io(&parent.display().to_string(), &e))?;
-    let bytes = serde_json::to_vec(&request)
-        .map_err(|e| failure::usage(format!("build request: {e}")))?;
+    let bytes =
+        serde_json::to_vec(&request).map_err(|e| failure::usage(format!("build request: {e}")))?;
     replace(&work.path().join(REQUEST), &bytes)?;
 
     let program = serving::builder(&repository, work.path())?;
     let mut options = workload::options(Some(installation), program)?;
     let log = tempfile::tempfile().map_err(|e| failure::io("temporary file", &e))?;
-    let (reader, writer) = rustix::pipe::pipe()
-        .map_err(|e| failure::io("pipe", &std::io::Error::from(e)))?;
+    let (reader, writer) =
+        rustix::pipe::pipe().map_err(|e| failure::io("pipe", &std::io::Error::from(e)))?;
     let errors = log.try_clone().map_err(|e| failure::io("temporary file", &e))?;
-    options.streams = [StreamSource::Null, StreamSource::Fd(writer), StreamSource::Fd(errors.into())];
+    options.streams =
+        [StreamSource::Null, StreamSource::Fd(writer), StreamSource::Fd(errors.into())];
     options.dial = serving::dial(Some(addresses.ledger));
     options.forward_signals = true;
     let running = start(options)?;
@@ -112,7 +114,9 @@ fn already_built(output: &Path, revision: &str) -> Result<Option<ReleaseBundle>,
     let bundle = bundles::read_bundle(&path)?;
     let payload = &bundle.source.detail.envelope()?.payload;
     let verdict =
-        casemate_statement::intoto::Statement::<casemate_statement::source::SourceVerdict>::parse(payload)?;
+        casemate_statement::intoto::Statement::<casemate_statement::source::SourceVerdict>::parse(
+            payload,
+        )?;
     if verdict.predicate.commit != revision {
         return Err(taken("holds the build of another revision"));
     }
@@ -133,7 +137,8 @@ enum End {
 
 /// Shows the builder's progress until its last line.
 fn follow(pipe: File, format: Format) -> Option<End> {
-    let bar = if format == Format::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let bar =
+        if format == Format::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.enable_steady_tick(Duration::from_millis(120));
     let mut end = None;
     for line in BufReader::new(pipe).lines().map_while(Result::ok) {

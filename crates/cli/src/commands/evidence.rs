@@ -14,7 +14,11 @@ use crate::{bundles, keys, output, workload};
 ///
 /// # Errors
 /// If the evidence is refused, or can not be made here.
-pub fn run(dir: Option<&std::path::Path>, format: Format, command: &Evidence) -> Result<(), Failure> {
+pub fn run(
+    dir: Option<&std::path::Path>,
+    format: Format,
+    command: &Evidence,
+) -> Result<(), Failure> {
     match command {
         Evidence::Produce { nonce, output, workload } => {
             let nonce = keys::nonce(nonce)?;
@@ -22,7 +26,8 @@ pub fn run(dir: Option<&std::path::Path>, format: Format, command: &Evidence) ->
             let program = workload::program(Some(&installation), workload)?;
             let request =
                 EvidenceRequest { purpose: Purpose::Attest, nonce: Some(nonce), spki: Vec::new() };
-            let record = casemate_enclave::prove(workload::options(Some(&installation), program)?, request)?;
+            let record =
+                casemate_enclave::prove(workload::options(Some(&installation), program)?, request)?;
             match output {
                 Some(path) => replace(path, &record),
                 None => {
@@ -92,7 +97,10 @@ fn show(appraisal: &casemate_evidence::Appraisal) {
         let text = if check.passed {
             format!("{}: {}", check.name, check.found)
         } else {
-            format!("{} {}: expected {}, found {}", check.code, check.name, check.expected, check.found)
+            format!(
+                "{} {}: expected {}, found {}",
+                check.code, check.name, check.expected, check.found
+            )
         };
         output::check(check.passed, &text);
     }

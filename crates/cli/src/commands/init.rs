@@ -18,7 +18,7 @@ use super::trust::to_json;
 use crate::args::{Format, Init, Service};
 use crate::bundles::now;
 use crate::failure::{self, Failure};
-use crate::installation::{DEFAULT_NAME, Installation, read, replace, service_name, sync_dir};
+use crate::installation::{DEFAULT_NAME, read, replace, service_name, sync_dir};
 use crate::{output, people, serving};
 
 /// Runs the command. The directory appears whole or not at all.
@@ -114,14 +114,19 @@ impl Making {
         let trust = Trust {
             format: Trust::FORMAT.into(),
             version: 1,
-            created: Timestamp::from_second(now())
-                .map_err(|e| Failure::new("CM-CLI-0050", Kind::Environment, format!("clock: {e}")))?,
+            created: Timestamp::from_second(now()).map_err(|e| {
+                Failure::new("CM-CLI-0050", Kind::Environment, format!("clock: {e}"))
+            })?,
             ancestors: Vec::new(),
             approvers,
             thresholds,
             developers,
             ledger: LedgerTrust { origin: String::new(), vkey: String::new(), measurement: none() },
-            broker: BrokerTrust { key: String::new(), envelope_key: String::new(), measurement: none() },
+            broker: BrokerTrust {
+                key: String::new(),
+                envelope_key: String::new(),
+                measurement: none(),
+            },
             signer: ServiceTrust { key: String::new(), measurement: none() },
             builders: vec![self.builder()?],
             tees: vec![self.tee.clone()],
@@ -154,7 +159,11 @@ impl Making {
         let expected = casemate_enclave::measure(&program)?.measurement;
         let exit = self.run(program)?;
         let failed = |what: String| {
-            Failure::new("CM-CLI-0102", Kind::Environment, format!("making the {name}'s keys: {what}"))
+            Failure::new(
+                "CM-CLI-0102",
+                Kind::Environment,
+                format!("making the {name}'s keys: {what}"),
+            )
         };
         if exit != Exit::Code(0) {
             return Err(failed(format!("its enclave ended with status {}", exit.shell_status())));

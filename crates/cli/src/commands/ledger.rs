@@ -136,9 +136,14 @@ fn prove(client: &Client, format: Format, index: u64) -> Result<(), Failure> {
         output::json(&entry);
         return Ok(());
     }
-    output::check(true, &format!("entry {} is in the log of {} entries", logged.index, logged.size));
+    output::check(
+        true,
+        &format!("entry {} is in the log of {} entries", logged.index, logged.size),
+    );
     let proof = serde_json::to_value(&entry).unwrap_or_default();
-    for hash in proof.pointer("/inclusionProof/hashes").and_then(|h| h.as_array()).into_iter().flatten() {
+    for hash in
+        proof.pointer("/inclusionProof/hashes").and_then(|h| h.as_array()).into_iter().flatten()
+    {
         output::field("", hash.as_str().unwrap_or(""));
     }
     Ok(())
@@ -156,7 +161,10 @@ fn consistency(client: &Client, format: Format, from: &Path) -> Result<(), Failu
     }
     output::check(
         true,
-        &format!("the log grew from {} to {} entries and nothing before changed", known.size, now.checkpoint.size),
+        &format!(
+            "the log grew from {} to {} entries and nothing before changed",
+            known.size, now.checkpoint.size
+        ),
     );
     Ok(())
 }
@@ -189,10 +197,19 @@ fn verify(
         }));
         return Ok(());
     }
-    output::check(true, &format!("every leaf and hash of {} entries leads to the signed root", audited.checkpoint.size));
+    output::check(
+        true,
+        &format!(
+            "every leaf and hash of {} entries leads to the signed root",
+            audited.checkpoint.size
+        ),
+    );
     output::field("root", &audited.checkpoint.root.to_string());
     match known {
-        Some(known) => output::check(true, &format!("continues the known checkpoint of {} entries", known.size)),
+        Some(known) => output::check(
+            true,
+            &format!("continues the known checkpoint of {} entries", known.size),
+        ),
         None => output::line("  without --known, a log rolled back as a whole can not be told"),
     }
     Ok(())
@@ -209,6 +226,5 @@ fn known_checkpoint(
         .ok()
         .and_then(|v| v.get("checkpoint").and_then(|c| c.as_str()).map(str::to_owned))
         .unwrap_or(text);
-    Checkpoint::open(&note, key)
-        .map_err(|e| Failure::from(e).during(&path.display().to_string()))
+    Checkpoint::open(&note, key).map_err(|e| Failure::from(e).during(&path.display().to_string()))
 }

@@ -9,8 +9,8 @@ use casemate_enclave::{end_like, start};
 use crate::args::Run;
 use crate::failure::Failure;
 use crate::installation::Installation;
-use crate::workload::{self, BrokerRelay};
 use crate::output;
+use crate::workload::{self, BrokerRelay};
 
 /// Runs the command. It does not return once the program has run: this process ends as the program
 /// did, with its status or by its signal.

@@ -84,7 +84,11 @@ fn perform(
     let bytes = act(trust, action)?.to_bytes()?;
     if let Some(path) = &keys.print {
         replace(path, &bytes)?;
-        output::line(&format!("unsigned act in {}; each of {} approvers:", path.display(), trust.signed.thresholds.admin));
+        output::line(&format!(
+            "unsigned act in {}; each of {} approvers:",
+            path.display(),
+            trust.signed.thresholds.admin
+        ));
         output::line(&format!("  ssh-keygen -Y sign -n {NAMESPACE} -f KEY {}", path.display()));
         output::line("then: casemate secret submit ACT --signature SIG ...");
         return Ok(());
@@ -122,7 +126,9 @@ fn submit(
 ) -> Result<(), Failure> {
     let (answer, change) = client.act(&trust.signed, act, signatures, bundle)?;
     match format {
-        Format::Json => output::json(&serde_json::json!({ "change": change, "receipt": answer.receipt })),
+        Format::Json => {
+            output::json(&serde_json::json!({ "change": change, "receipt": answer.receipt }))
+        }
         Format::Text => output::line(&format!(
             "done: broker state {}, ledger entry {}",
             change.epoch, answer.receipt.log_index
@@ -185,7 +191,8 @@ fn released_command(
         )));
     };
     let beside = path.parent().unwrap_or(Path::new(".")).join(&artifact.name);
-    let beside = beside.canonicalize().map_err(|e| failure::io(&beside.display().to_string(), &e))?;
+    let beside =
+        beside.canonicalize().map_err(|e| failure::io(&beside.display().to_string(), &e))?;
     let mut command = vec![beside.display().to_string()];
     command.extend(spec.enclave.command.iter().skip(1).cloned());
     Ok(command)
@@ -196,8 +203,9 @@ fn value(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut value = Zeroizing::new(Vec::with_capacity(MAX_SIZE));
     let shown = file.map_or("standard input".into(), |p| p.display().to_string());
     let read = match file {
-        Some(path) => std::fs::File::open(path)
-            .and_then(|f| f.take(MAX_SIZE as u64).read_to_end(&mut value)),
+        Some(path) => {
+            std::fs::File::open(path).and_then(|f| f.take(MAX_SIZE as u64).read_to_end(&mut value))
+        }
         None => std::io::stdin().lock().take(MAX_SIZE as u64).read_to_end(&mut value),
     };
     read.map_err(|e| failure::io(&shown, &e))?;
@@ -229,4 +237,3 @@ fn list(format: Format, trust: &TrustFile, client: &Client) -> Result<(), Failur
     }
     Ok(())
 }
-

@@ -66,7 +66,8 @@ pub fn stop(installation: &Installation, format: Format) -> Result<(), Failure> 
     }
     let addresses = installation.addresses()?;
     let pid = i32::try_from(addresses.pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::new("CM-CLI-0121", Kind::Environment, "no process to stop"))?;
+    let pid =
+        pid.ok_or_else(|| Failure::new("CM-CLI-0121", Kind::Environment, "no process to stop"))?;
     for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, Duration::from_secs(5))] {
         if let Err(e) = kill_process(pid, signal) {
             return Err(failure::io(&format!("process {}", addresses.pid), &e.into()));
@@ -97,8 +98,12 @@ fn lock(installation: &Installation) -> Result<File, Failure> {
         .open(&path)
         .map_err(|e| failure::io(&path.display().to_string(), &e))?;
     file.try_lock().map_err(|_| {
-        Failure::new("CM-CLI-0123", Kind::Environment, "the services of this installation run already")
-            .fix("casemate stop ends them")
+        Failure::new(
+            "CM-CLI-0123",
+            Kind::Environment,
+            "the services of this installation run already",
+        )
+        .fix("casemate stop ends them")
     })?;
     Ok(file)
 }
@@ -124,7 +129,9 @@ fn start_all(
             .iter()
             .find(|(service, _)| *service == wanted)
             .and_then(|(_, listener)| listener.local_addr().ok())
-            .ok_or_else(|| Failure::new("CM-CLI-0124", Kind::Environment, "a socket has no address"))
+            .ok_or_else(|| {
+                Failure::new("CM-CLI-0124", Kind::Environment, "a socket has no address")
+            })
     };
     let addresses = Addresses {
         pid: std::process::id(),

@@ -78,11 +78,13 @@ pub fn run(service: Service) -> Result<(), Failure> {
     match service {
         Service::Ledger => ledger::run(data, listener, &agent)?,
         Service::Broker => {
-            let config = casemate_broker::Config { data_dir, listener, ledger_url, trust_file_path };
+            let config =
+                casemate_broker::Config { data_dir, listener, ledger_url, trust_file_path };
             casemate_broker::run(config, &agent)?;
         }
         Service::Signer => {
-            let config = casemate_signer::Config { data_dir, listener, ledger_url, trust_file_path };
+            let config =
+                casemate_signer::Config { data_dir, listener, ledger_url, trust_file_path };
             casemate_signer::run(config, &agent)?;
         }
         Service::Builder => {}
@@ -104,14 +106,10 @@ fn ledger_url() -> String {
 
 /// The listening socket that the agent handed over.
 fn handed_over() -> Result<TcpListener, Failure> {
-    listenfd::ListenFd::from_env()
-        .take_tcp_listener(0)
-        .ok()
-        .flatten()
-        .ok_or_else(|| {
-            Failure::new("CM-CLI-0101", Kind::Environment, "no listening socket was handed over")
-                .fix("services are started by casemate serve")
-        })
+    listenfd::ListenFd::from_env().take_tcp_listener(0).ok().flatten().ok_or_else(|| {
+        Failure::new("CM-CLI-0101", Kind::Environment, "no listening socket was handed over")
+            .fix("services are started by casemate serve")
+    })
 }
 
 fn build(agent: &AgentClient, data: &Path) -> Result<(), Failure> {
@@ -147,7 +145,10 @@ fn built(
         host_root: PathBuf::from(HOST),
         output,
         memory: PathBuf::from(MEMORY),
-        helper: Helper { program: PROGRAM.into(), arguments: vec!["service".into(), BUILD_HELPER.into()] },
+        helper: Helper {
+            program: PROGRAM.into(),
+            arguments: vec!["service".into(), BUILD_HELPER.into()],
+        },
     };
     Ok(casemate_builder::run(&request, &places, agent, &log, &SystemClock, progress)?)
 }

@@ -154,14 +154,14 @@ fn blame(
     line: Option<u32>,
 ) -> Result<(), Failure> {
     let source = source_verdict(bundle)?;
-    let commit = source.commit.parse().map_err(|e| failure::usage(format!("source verdict: {e}")))?;
+    let commit =
+        source.commit.parse().map_err(|e| failure::usage(format!("source verdict: {e}")))?;
     let signers: BTreeMap<&str, &str> =
         source.commits.iter().map(|c| (c.id.as_str(), c.signer.as_str())).collect();
     for lines in source::blame(repository, commit, file, line)? {
         let id = lines.commit.to_string();
         let developer = signers.get(id.as_str()).map(|s| (*s).to_owned());
-        let entry =
-            LineAnswer { first: lines.first, count: lines.count, commit: id, developer };
+        let entry = LineAnswer { first: lines.first, count: lines.count, commit: id, developer };
         if let Some(file) = answer.files.first_mut() {
             file.lines.push(entry);
         }
@@ -184,7 +184,11 @@ fn show(answer: &Answer) {
         for lines in &file.lines {
             let last = lines.first + lines.count.saturating_sub(1);
             let who = lines.developer.as_deref().unwrap_or("before verified history");
-            let range = if last == lines.first { format!("line {last}") } else { format!("lines {}-{last}", lines.first) };
+            let range = if last == lines.first {
+                format!("line {last}")
+            } else {
+                format!("lines {}-{last}", lines.first)
+            };
             output::line(&format!("|  |  +- {range:<14} {}  {who}", short(&lines.commit)));
         }
     }

@@ -15,7 +15,11 @@ use crate::{keys, output, people};
 ///
 /// # Errors
 /// If a file is refused or signatures are missing.
-pub fn run(installation: &Installation, format: Format, command: &TrustCommand) -> Result<(), Failure> {
+pub fn run(
+    installation: &Installation,
+    format: Format,
+    command: &TrustCommand,
+) -> Result<(), Failure> {
     match command {
         TrustCommand::Show => show(installation, format),
         TrustCommand::Propose {
@@ -67,7 +71,8 @@ fn show(installation: &Installation, format: Format) -> Result<(), Failure> {
     }
     output::field("ledger", &trust.ledger.origin);
     for tee in &trust.tees {
-        let note = if tee.kind.is_simulated() { " (hides nothing from its machine's root)" } else { "" };
+        let note =
+            if tee.kind.is_simulated() { " (hides nothing from its machine's root)" } else { "" };
         output::field("accepted TEE", &format!("{}{note}", tee.kind.as_str()));
     }
     Ok(())
@@ -101,7 +106,11 @@ fn sign(path: &PathBuf, key: &PathBuf) -> Result<(), Failure> {
         file.signatures.push(TrustSignature { sshsig });
     }
     replace(path, &to_json(&file)?)?;
-    output::line(&format!("{} signatures on version {}", file.signatures.len(), file.signed.version));
+    output::line(&format!(
+        "{} signatures on version {}",
+        file.signatures.len(),
+        file.signed.version
+    ));
     Ok(())
 }
 

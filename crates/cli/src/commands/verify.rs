@@ -57,10 +57,16 @@ fn show(verdict: &Verdict, name: &str) {
     if let Some(source) = &chain.source {
         output::field(
             "source",
-            &format!("{} commit {}, {} commits verified", source.repository, source.commit, source.commits),
+            &format!(
+                "{} commit {}, {} commits verified",
+                source.repository, source.commit, source.commits
+            ),
         );
         for signer in &source.signers {
-            output::field("", &format!("{} ({} commits, {})", signer.name, signer.commits, signer.fingerprint));
+            output::field(
+                "",
+                &format!("{} ({} commits, {})", signer.name, signer.commits, signer.fingerprint),
+            );
         }
     }
     if let Some(build) = &chain.build {
@@ -81,6 +87,12 @@ fn show(verdict: &Verdict, name: &str) {
     let passed = verdict.checks.iter().filter(|c| c.passed).count();
     output::field("checks", &format!("{passed} of {} passed", verdict.checks.len()));
     for check in failed {
-        output::check(false, &format!("{} {}: expected {}, found {}", check.code, check.name, check.expected, check.found));
+        output::check(
+            false,
+            &format!(
+                "{} {}: expected {}, found {}",
+                check.code, check.name, check.expected, check.found
+            ),
+        );
     }
 }

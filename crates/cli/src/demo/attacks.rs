@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use casemate_provenance::source::Oid;
@@ -41,9 +41,21 @@ fn sources(stage: &mut Stage, world: &mut World) -> Result<(), Failure> {
     let evil = [("siphash.c", format!("{}\n/* helpful */\n", text("siphash.c")))];
     let cases = [
         ("a commit that nobody signed", "CM-SRC-0020", Signed { as_who: &d.emil, by: None }),
-        ("a commit signed by a stranger", "CM-SRC-0022", Signed { as_who: &d.mallory, by: Some(&d.mallory) }),
-        ("a commit signed by a key that has run out", "CM-SRC-0024", Signed { as_who: &d.emil, by: Some(&d.emil_old) }),
-        ("Fatima's commit under Dora's name", "CM-SRC-0026", Signed { as_who: &d.dora, by: Some(&d.fatima) }),
+        (
+            "a commit signed by a stranger",
+            "CM-SRC-0022",
+            Signed { as_who: &d.mallory, by: Some(&d.mallory) },
+        ),
+        (
+            "a commit signed by a key that has run out",
+            "CM-SRC-0024",
+            Signed { as_who: &d.emil, by: Some(&d.emil_old) },
+        ),
+        (
+            "Fatima's commit under Dora's name",
+            "CM-SRC-0026",
+            Signed { as_who: &d.dora, by: Some(&d.fatima) },
+        ),
     ];
     for (attack, code, signed) in cases {
         let commit = story.branch(&signed, "Improve the hash", &evil)?;
@@ -62,7 +74,9 @@ fn build(stage: &Stage, commit: &Oid) -> Result<Outcome, Failure> {
 
 fn build_args(commit: &Oid) -> Vec<String> {
     let commit = commit.to_string();
-    ["build", "--repo", "hello-release", "--rev", &commit, "-o", "attack"].map(String::from).to_vec()
+    ["build", "--repo", "hello-release", "--rev", &commit, "-o", "attack"]
+        .map(String::from)
+        .to_vec()
 }
 
 fn builds(stage: &mut Stage, world: &mut World) -> Result<(), Failure> {
@@ -73,7 +87,8 @@ fn builds(stage: &mut Stage, world: &mut World) -> Result<(), Failure> {
         [("Makefile", rule.replacen("all: greeter", "all: greeter extra", 1))]
     };
 
-    let commit = story.branch(&dora, "Use a tool nobody declared", &makefile("perl -e 'print 1'"))?;
+    let commit =
+        story.branch(&dora, "Use a tool nobody declared", &makefile("apt-get --version"))?;
     let outcome = build(stage, &commit)?;
     stage.refused("a tool of a package that is not declared", "CM-BUILD-0024", &outcome);
 
@@ -107,7 +122,8 @@ impl Undeclared {
     fn plant() -> Result<Self, Failure> {
         let name = format!("casemate-demo-{}", std::process::id());
         let path = Path::new("/usr/local/share").join(name);
-        fs::write(&path, "not declared\n").map_err(|e| failure::io(&path.display().to_string(), &e))?;
+        fs::write(&path, "not declared\n")
+            .map_err(|e| failure::io(&path.display().to_string(), &e))?;
         Ok(Self { path })
     }
 }
@@ -118,8 +134,19 @@ impl Drop for Undeclared {
     }
 }
 
-/// Builds on a machine whose compiler driver has one byte more. The replacement is bound over the
-/// real one in a mount namespace of its own; the machine itself is not touched.
+/// Shows `/usr` with another compiler in it (`$1` for `$2`, a directory `$3` to work in) and runs
+/// the rest. The overlay lies in memory, in a mount namespace of its own: the machine is not touched.
+const REPLACE_TOOL: &str = r#"
+set -e
+evil=$1 tool=$2 work=$3; shift 3
+mount -t tmpfs tmpfs "$work"
+mkdir -p "$work/work" "$work/upper${tool%/*}"
+cp -p "$evil" "$work/upper$tool"
+mount -t overlay -o "lowerdir=/usr,upperdir=$work/upper,workdir=$work/work" overlay /usr
+exec "$@"
+"#;
+
+/// Builds on a machine whose compiler driver has one byte more.
 fn with_replaced_tool(stage: &Stage, commit: &Oid) -> Result<Outcome, Failure> {
     let compiler = fs::canonicalize("/usr/bin/gcc").map_err(|e| failure::io("/usr/bin/gcc", &e))?;
     let evil = stage.path("evil-gcc");
@@ -129,11 +156,15 @@ fn with_replaced_tool(stage: &Stage, commit: &Oid) -> Result<Outcome, Failure> {
     let mode = fs::metadata(&compiler).map_err(|e| failure::io("compiler", &e))?.permissions();
     fs::set_permissions(&evil, mode).map_err(|e| failure::io("compiler", &e))?;
     let exe = std::env::current_exe().map_err(|e| failure::io("this program's path", &e))?;
+    let work = stage.path("overlay");
+    fs::create_dir_all(&work).map_err(|e| failure::io("overlay", &e))?;
+    let tool = compiler.strip_prefix("/usr").unwrap_or(&compiler);
     let mut command = Command::new("unshare");
     command
-        .args(["-m", "sh", "-c", "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"", "sh"])
+        .args(["-m", "sh", "-c", REPLACE_TOOL, "sh"])
         .arg(&evil)
-        .arg(&compiler)
+        .arg(Path::new("/").join(tool))
+        .arg(&work)
         .arg(exe)
         .args(build_args(commit))
         .current_dir(stage.path(""))
@@ -146,7 +177,7 @@ fn swap_while_building(stage: &Stage, commit: &Oid) -> Result<Outcome, Failure> 
     let mut command = stage.command(&build_args(commit));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|e| failure::io("casemate build", &e))?;
-    let swapped = swap_source(&child);
+    let swapped = swap_source();
     let output = child.wait_with_output().map_err(|e| failure::io("casemate build", &e))?;
     let _ = fs::remove_dir_all(stage.path("attack"));
     if !swapped {
@@ -157,11 +188,11 @@ fn swap_while_building(stage: &Stage, commit: &Oid) -> Result<Outcome, Failure> 
 
 /// Finds the step's root among all processes and opens its source for writing. Whether the open
 /// is denied or not, the build has seen it.
-fn swap_source(build: &Child) -> bool {
-    let _ = build;
+fn swap_source() -> bool {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(10) {
-        let roots = fs::read_dir("/proc").into_iter().flatten().flatten().map(|e| e.path().join("root"));
+        let roots =
+            fs::read_dir("/proc").into_iter().flatten().flatten().map(|e| e.path().join("root"));
         for root in roots {
             let source = root.join("build/source/siphash.c");
             if source.exists() {
@@ -177,39 +208,54 @@ fn swap_source(build: &Child) -> bool {
 
 fn releases(stage: &mut Stage, world: &World) -> Result<(), Failure> {
     flip(stage, "out/greeter", "tampered", 4096)?;
-    let args = ["verify", "tampered", "--bundle", "out/bundle.json", "--trust", ".casemate/trust.json"];
+    let args =
+        ["verify", "tampered", "--bundle", "out/bundle.json", "--trust", ".casemate/trust.json"];
     stage.attack("one byte of the artifact changed", "CM-VERI-0003", &args)?;
 
-    replace_text(stage, "out/bundle.json", "bundle-x.json", "\"logIndex\": \"1\"", "\"logIndex\": \"0\"")?;
+    replace_text(
+        stage,
+        "out/bundle.json",
+        "bundle-x.json",
+        "\"logIndex\": \"1\"",
+        "\"logIndex\": \"0\"",
+    )?;
     let mut args = VERIFY;
     args[3] = "bundle-x.json";
     let outcome = stage.casemate(&args)?;
     stage.refused("a log entry of the bundle changed", "CM-", &outcome);
 
-    stage.casemate(&["build", "--repo", "hello-release", "-o", "again"])?;
+    let head = world.story.head.to_string();
+    stage.casemate(&["build", "--repo", "hello-release", "--rev", &head, "-o", "again"])?;
     let approve = |key: &'static str| ["approve", "again/bundle.json", "--key", key];
     stage.casemate(&approve("keys/alice"))?;
     stage.casemate(&approve("keys/alice"))?;
     stage.attack("one approver counted twice", "CM-VERI-0054", &["sign", "again/bundle.json"])?;
     stage.attack("an approval by somebody else", "CM-CLI-0041", &approve("keys/mallory"))?;
-    let _ = &world.carol;
 
     let print = stage.casemate(&["approve", "out/bundle.json", "--print"])?;
-    fs::write(stage.path("other.statement"), print.stdout).map_err(|e| failure::io("statement", &e))?;
+    fs::write(stage.path("other.statement"), print.stdout)
+        .map_err(|e| failure::io("statement", &e))?;
     let signed = casemate_statement::sshsig::sign(
         world.carol.pem.as_bytes(),
         None,
         casemate_statement::approval::NAMESPACE,
         &fs::read(stage.path("other.statement")).map_err(|e| failure::io("statement", &e))?,
     )?;
-    fs::write(stage.path("other.sig"), signed.to_armored()).map_err(|e| failure::io("signature", &e))?;
+    fs::write(stage.path("other.sig"), signed.to_armored())
+        .map_err(|e| failure::io("signature", &e))?;
     stage.attack(
         "an approval of another artifact",
         "CM-STMT-",
         &["approve", "again/bundle.json", "--signature", "other.sig"],
     )?;
 
-    replace_text(stage, ".casemate/trust.json", "trust-x.json", "\"release\": 2", "\"release\": 1")?;
+    replace_text(
+        stage,
+        ".casemate/trust.json",
+        "trust-x.json",
+        "\"release\": 2",
+        "\"release\": 1",
+    )?;
     let mut args = VERIFY;
     args[5] = "trust-x.json";
     stage.attack("the trust file altered", "CM-VERI-0001", &args)?;
@@ -240,7 +286,17 @@ fn secrets(stage: &mut Stage) -> Result<(), Failure> {
     let outcome = stage.casemate(&args)?;
     output_usage(stage, "a debuggable enclave asks for a secret", &outcome);
 
-    let act = ["secret", "grant", SECRET_NAME, "--measurement", ZERO, "--key", "keys/alice", "--key", "keys/alice"];
+    let act = [
+        "secret",
+        "grant",
+        SECRET_NAME,
+        "--measurement",
+        ZERO,
+        "--key",
+        "keys/alice",
+        "--key",
+        "keys/alice",
+    ];
     stage.attack("one approver signs an act twice", "CM-", &act)?;
     Ok(())
 }
@@ -250,14 +306,27 @@ const ZERO: &str = "000000000000000000000000000000000000000000000000000000000000
 
 /// An attack that is refused before anything starts, as a spec that can not take effect.
 fn output_usage(stage: &mut Stage, what: &str, outcome: &Outcome) {
-    stage.must(outcome.status == 2 && outcome.says("CM-SPEC-0012"), &format!("{what}: refused (CM-SPEC-0012)"));
+    stage.must(
+        outcome.status == 2 && outcome.says("CM-SPEC-0012"),
+        &format!("{what}: refused (CM-SPEC-0012)"),
+    );
 }
 
 fn evidence(stage: &mut Stage) -> Result<(), Failure> {
     let (nonce, other) = ("a1".repeat(32), "b2".repeat(32));
-    let produced = stage.casemate(&["evidence", "produce", "--nonce", &nonce, "-o", "evidence.json", "--", "out/greeter"])?;
+    let produced = stage.casemate(&[
+        "evidence",
+        "produce",
+        "--nonce",
+        &nonce,
+        "-o",
+        "evidence.json",
+        "--",
+        "out/greeter",
+    ])?;
     let verify = |file: &str, nonce: &str| {
-        ["evidence", "verify", file, "--trust", ".casemate/trust.json", "--nonce", nonce].map(String::from)
+        ["evidence", "verify", file, "--trust", ".casemate/trust.json", "--nonce", nonce]
+            .map(String::from)
     };
     let honest = stage.casemate(&verify("evidence.json", &nonce))?;
     stage.must(produced.status == 0 && honest.status == 0, "honest evidence is accepted");
@@ -266,14 +335,34 @@ fn evidence(stage: &mut Stage) -> Result<(), Failure> {
 
     let keys = ["--approver", "mallory=keys/mallory.pub", "--threshold", "1"];
     stage.casemate(&[&["--dir", "rogue", "init"][..], &keys].concat())?;
-    stage.casemate(&["--dir", "rogue", "evidence", "produce", "--nonce", &nonce, "-o", "rogue.json", "--", "out/greeter"])?;
+    stage.casemate(&[
+        "--dir",
+        "rogue",
+        "evidence",
+        "produce",
+        "--nonce",
+        &nonce,
+        "-o",
+        "rogue.json",
+        "--",
+        "out/greeter",
+    ])?;
     let outcome = stage.casemate(&verify("rogue.json", &nonce))?;
     stage.refused("evidence from another simulated root", "CM-EVID-0010", &outcome);
 
     fs::write(stage.path("debuggable.toml"), "version = 1\n[enclave]\nproduction = false\n")
         .map_err(|e| failure::io("spec", &e))?;
     stage.casemate(&[
-        "evidence", "produce", "--spec", "debuggable.toml", "--nonce", &nonce, "-o", "debug.json", "--", "out/greeter",
+        "evidence",
+        "produce",
+        "--spec",
+        "debuggable.toml",
+        "--nonce",
+        &nonce,
+        "-o",
+        "debug.json",
+        "--",
+        "out/greeter",
     ])?;
     let outcome = stage.casemate(&verify("debug.json", &nonce))?;
     stage.refused("evidence with the debug bit", "CM-EVID-0020", &outcome);
@@ -282,7 +371,8 @@ fn evidence(stage: &mut Stage) -> Result<(), Failure> {
 
 fn ledger(stage: &mut Stage) -> Result<(), Failure> {
     let shown = stage.casemate(&["ledger", "show", "--format", "json"])?;
-    fs::write(stage.path("known.json"), &shown.stdout).map_err(|e| failure::io("checkpoint", &e))?;
+    fs::write(stage.path("known.json"), &shown.stdout)
+        .map_err(|e| failure::io("checkpoint", &e))?;
     let honest = stage.casemate(&["ledger", "verify", "--known", "known.json"])?;
     stage.must(honest.status == 0, "the honest log is accepted");
     let log = stage.path(".casemate/ledger/log");
@@ -309,7 +399,11 @@ fn ledger(stage: &mut Stage) -> Result<(), Failure> {
         copy_tree(&log, &copy)?;
         let relative = entries.strip_prefix(&log).unwrap_or(&entries);
         tamper(&copy, relative).map_err(|e| failure::io("tampering", &e))?;
-        stage.attack(attack, code, &["ledger", "verify", "--log", "log-x", "--known", "known.json"])?;
+        stage.attack(
+            attack,
+            code,
+            &["ledger", "verify", "--log", "log-x", "--known", "known.json"],
+        )?;
     }
     rolled_back(stage)
 }
@@ -318,9 +412,18 @@ fn ledger(stage: &mut Stage) -> Result<(), Failure> {
 fn rolled_back(stage: &mut Stage) -> Result<(), Failure> {
     let old = stage.path("log-old");
     copy_tree(&stage.path(".casemate/ledger/log"), &old)?;
-    stage.casemate(&["secret", "revoke", SECRET_NAME, "--key", "keys/alice", "--key", "keys/bob"])?;
+    stage.casemate(&[
+        "secret",
+        "revoke",
+        SECRET_NAME,
+        "--key",
+        "keys/alice",
+        "--key",
+        "keys/bob",
+    ])?;
     let shown = stage.casemate(&["ledger", "show", "--format", "json"])?;
-    fs::write(stage.path("newer.json"), &shown.stdout).map_err(|e| failure::io("checkpoint", &e))?;
+    fs::write(stage.path("newer.json"), &shown.stdout)
+        .map_err(|e| failure::io("checkpoint", &e))?;
     stage.attack(
         "an older copy of the log put back",
         "CM-LEDG-0004",
@@ -334,7 +437,9 @@ fn newest_entries(dir: &Path) -> Result<std::path::PathBuf, Failure> {
     let mut files = Vec::new();
     let mut pending = vec![dir.to_owned()];
     while let Some(dir) = pending.pop() {
-        for entry in fs::read_dir(&dir).map_err(|e| failure::io(&dir.display().to_string(), &e))?.flatten() {
+        for entry in
+            fs::read_dir(&dir).map_err(|e| failure::io(&dir.display().to_string(), &e))?.flatten()
+        {
             let path = entry.path();
             if path.is_dir() {
                 pending.push(path);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::rand;
 use casemate_spec::Kind;
@@ -17,8 +17,6 @@ pub struct Person {
     pub name: &'static str,
     /// Address in commits.
     pub email: String,
-    /// Private key file.
-    pub key: PathBuf,
     /// The private key, OpenSSH PEM.
     pub pem: String,
     /// Public key line, without comment.
@@ -34,10 +32,11 @@ impl Person {
         let mut seed = [0; 32];
         rand::fill(&mut seed).map_err(|_| no_key(name, "no randomness"))?;
         let pair = KeypairData::from(Ed25519Keypair::from_seed(&seed));
-        let private =
-            PrivateKey::new(pair, name).map_err(|e| no_key(name, &e.to_string()))?;
-        let pem =
-            private.to_openssh(LineEnding::LF).map_err(|e| no_key(name, &e.to_string()))?.to_string();
+        let private = PrivateKey::new(pair, name).map_err(|e| no_key(name, &e.to_string()))?;
+        let pem = private
+            .to_openssh(LineEnding::LF)
+            .map_err(|e| no_key(name, &e.to_string()))?
+            .to_string();
         let mut public = private.public_key().clone();
         public.set_comment("");
         let public =
@@ -47,7 +46,7 @@ impl Person {
         let line = format!("{public} {name}\n");
         fs::write(dir.join(format!("{name}.pub")), line)
             .map_err(|e| failure::io("demo key", &e))?;
-        Ok(Self { name, email: format!("{name}@example.org"), key, pem, public })
+        Ok(Self { name, email: format!("{name}@example.org"), pem, public })
     }
 }
 

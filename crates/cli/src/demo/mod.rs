@@ -74,8 +74,12 @@ fn require_tools(stage: &Stage) -> Result<(), Failure> {
             continue;
         }
         let missing = || {
-            Failure::new("CM-CLI-0033", Kind::Environment, format!("demo: no {tool}, which builds the example"))
-                .fix(format!("apt-get install {package}"))
+            Failure::new(
+                "CM-CLI-0033",
+                Kind::Environment,
+                format!("demo: no {tool}, which builds the example"),
+            )
+            .fix(format!("apt-get install {package}"))
         };
         stage.say(&format!("{tool} is missing; installing {package}"));
         let mut command = std::process::Command::new("apt-get");
@@ -102,8 +106,16 @@ fn beginnings(stage: &mut Stage) -> Result<World, Failure> {
     stage.say(&format!("hello-release: 3 signed commits, head {}", short(&story.head.to_string())));
     stage.step(
         &[
-            "init", "--approver", "alice=keys/alice.pub", "--approver", "bob=keys/bob.pub",
-            "--approver", "carol=keys/carol.pub", "--threshold", "2", "--developers",
+            "init",
+            "--approver",
+            "alice=keys/alice.pub",
+            "--approver",
+            "bob=keys/bob.pub",
+            "--approver",
+            "carol=keys/carol.pub",
+            "--threshold",
+            "2",
+            "--developers",
             "allowed_signers",
         ],
         |o| pick(o, &["pin this digest"]),
@@ -116,8 +128,12 @@ fn beginnings(stage: &mut Stage) -> Result<World, Failure> {
 fn release(stage: &mut Stage) -> Result<(), Failure> {
     stage.part("2  Build in an enclave: verified source in, every read observed");
     stage.step(&["build", "--repo", "hello-release", "-o", "out"], |o| {
-        let mut lines: Vec<String> =
-            o.stderr.lines().filter(|l| l.starts_with("source verified")).map(str::to_owned).collect();
+        let mut lines: Vec<String> = o
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("source verified"))
+            .map(str::to_owned)
+            .collect();
         lines.extend(pick(o, &["sha256"]));
         lines
     })?;
@@ -126,7 +142,14 @@ fn release(stage: &mut Stage) -> Result<(), Failure> {
     stage.step(&["approve", "out/bundle.json", "--key", "keys/bob"], first)?;
     stage.step(&["sign", "out/bundle.json"], first)?;
     stage.step(
-        &["verify", "out/greeter", "--bundle", "out/bundle.json", "--trust", ".casemate/trust.json"],
+        &[
+            "verify",
+            "out/greeter",
+            "--bundle",
+            "out/bundle.json",
+            "--trust",
+            ".casemate/trust.json",
+        ],
         |o| pick(o, &["ACCEPTED", "approved by", "read", "checks"]),
     )?;
     Ok(())
@@ -138,7 +161,8 @@ fn secret(stage: &mut Stage) -> Result<(), Failure> {
     let keys = ["--key", "keys/alice", "--key", "keys/bob"];
     let put = [&["secret", "put", SECRET_NAME, "--file", "greeter.key"][..], &keys].concat();
     stage.step(&put, first)?;
-    let grant = [&["secret", "grant", SECRET_NAME, "--release", "out/bundle.json"][..], &keys].concat();
+    let grant =
+        [&["secret", "grant", SECRET_NAME, "--release", "out/bundle.json"][..], &keys].concat();
     stage.step(&grant, first)?;
     // The value has left this machine's disks; only the broker has it, sealed.
     fs::remove_file(stage.path("greeter.key")).map_err(|e| failure::io("demo secret", &e))?;
@@ -157,15 +181,28 @@ const RUN: [&str; 5] = ["run", "--spec", "hello-release/casemate.toml", "--", "o
 fn trace(stage: &mut Stage) -> Result<(), Failure> {
     stage.part("5  From the shipped binary back to the people who wrote it");
     let traced = stage.step(&["trace", "out/greeter", "--bundle", "out/bundle.json"], |o| {
-        o.stdout.lines().filter(|l| l.contains(".c ") || l.contains("deb/") ).take(8).map(str::to_owned).collect()
+        o.stdout
+            .lines()
+            .filter(|l| l.contains(".c ") || l.contains("deb/"))
+            .take(8)
+            .map(str::to_owned)
+            .collect()
     })?;
     for name in ["dora", "emil", "fatima"] {
         stage.must(traced.stdout.contains(name), &format!("the trace names {name}"));
     }
     stage.step(
         &[
-            "trace", "out/greeter", "--bundle", "out/bundle.json", "--repo", "hello-release",
-            "--file", "key.c", "--line", "1",
+            "trace",
+            "out/greeter",
+            "--bundle",
+            "out/bundle.json",
+            "--repo",
+            "hello-release",
+            "--file",
+            "key.c",
+            "--line",
+            "1",
         ],
         |o| pick(o, &["line 1"]),
     )?;

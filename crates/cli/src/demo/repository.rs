@@ -84,14 +84,26 @@ impl Story {
                 .map(|(_, path, content)| file(path, content))
                 .collect();
             clock += 60;
-            head = Some(author.commit(&commit(&changes, message, person, Some(person), clock, None))?);
+            head = Some(author.commit(&commit(
+                &changes,
+                message,
+                person,
+                Some(person),
+                clock,
+                None,
+            ))?);
         }
         let head = head.ok_or_else(|| crate::failure::usage("demo: no commits"))?;
         Ok(Self { author, clock, head })
     }
 
     /// One commit on top of the honest head, the branch left there afterwards.
-    pub fn branch(&mut self, signed: &Signed<'_>, message: &str, changes: &[(&str, String)]) -> Result<Oid, Failure> {
+    pub fn branch(
+        &mut self,
+        signed: &Signed<'_>,
+        message: &str,
+        changes: &[(&str, String)],
+    ) -> Result<Oid, Failure> {
         self.clock += 60;
         let changes: Vec<Change<'_>> = changes.iter().map(|(p, c)| file(p, c)).collect();
         let parents = [self.head];

@@ -105,7 +105,11 @@ impl Stage {
 
     /// A step of the story that must succeed: shows the command and what `show` picks of its
     /// output. Without it the story can not go on.
-    pub fn step(&mut self, args: &[&str], show: impl Fn(&Outcome) -> Vec<String>) -> Result<Outcome, Failure> {
+    pub fn step(
+        &mut self,
+        args: &[&str],
+        show: impl Fn(&Outcome) -> Vec<String>,
+    ) -> Result<Outcome, Failure> {
         output::line(&format!("  $ casemate {}", abbreviate(&args.join(" "))));
         let outcome = self.casemate(args)?;
         if outcome.status != 0 {

@@ -24,6 +24,9 @@ const GLIBC_DIRECTORIES: [&str; 6] = [
 /// Where musl looks at last.
 const MUSL_DIRECTORIES: [&str; 3] = ["/lib", "/usr/local/lib", "/usr/lib"];
 
+/// Where musl looks instead, if this is there.
+const MUSL_PATH: &str = "/etc/ld-musl-x86_64.path";
+
 /// How deep scripts may name scripts as interpreters (the kernel's own limit).
 const MAX_SCRIPTS: usize = 5;
 
@@ -67,7 +70,11 @@ impl<'a> Closure<'a> {
     }
 
     /// Adds the program at `path` (inside) with all it needs to start.
-    pub(super) fn program(&mut self, path: &str, nodes: &mut Nodes<'_>) -> Result<(), EnclaveError> {
+    pub(super) fn program(
+        &mut self,
+        path: &str,
+        nodes: &mut Nodes<'_>,
+    ) -> Result<(), EnclaveError> {
         let mut wanted = VecDeque::from([(path.to_owned(), path.to_owned(), 0)]);
         while let Some((path, wanted_by, depth)) = wanted.pop_front() {
             let missing = || EnclaveError::MissingInterpreter {
@@ -89,12 +96,13 @@ impl<'a> Closure<'a> {
                         return Err(EnclaveError::NotAProgram { path: outside, problem });
                     }
                     if let Some(name) = env_program(&interpreter, argument.as_deref()) {
-                        let real = search::in_path(self.view, name, self.path)?.ok_or_else(|| {
-                            EnclaveError::MissingInterpreter {
-                                interpreter: name.into(),
-                                path: path.clone().into(),
-                            }
-                        })?;
+                        let real =
+                            search::in_path(self.view, name, self.path)?.ok_or_else(|| {
+                                EnclaveError::MissingInterpreter {
+                                    interpreter: name.into(),
+                                    path: path.clone().into(),
+                                }
+                            })?;
                         wanted.push_back((real, path.clone(), depth + 1));
                     }
                     wanted.push_back((interpreter, path, depth + 1));
@@ -105,7 +113,11 @@ impl<'a> Closure<'a> {
     }
 
     /// Adds what a trusted file needs, if it is ELF, as far as it is there.
-    pub(super) fn may_load(&mut self, found: &Found, nodes: &mut Nodes<'_>) -> Result<(), EnclaveError> {
+    pub(super) fn may_load(
+        &mut self,
+        found: &Found,
+        nodes: &mut Nodes<'_>,
+    ) -> Result<(), EnclaveError> {
         let outside = self.view.outside(&found.path);
         // A file that can not be read is refused by the agent, by name.
         let Ok(Kind::Elf(elf)) = elf::read(&outside) else { return Ok(()) };
@@ -124,9 +136,8 @@ impl<'a> Closure<'a> {
             return Ok(());
         }
         if self.musl {
-            let directories: Vec<String> = MUSL_DIRECTORIES.map(Into::into).into();
-            let text = format!("{}\n", directories.join("\n"));
-            nodes.set("/etc/ld-musl-x86_64.path", 0o644, Content::Literal(text.into_bytes()));
+            let text = format!("{}\n", self.default_directories().join("\n"));
+            nodes.set(MUSL_PATH, 0o644, Content::Literal(text.into_bytes()));
         } else {
             let cache = ldcache::build(&self.cached);
             nodes.set("/etc/ld.so.cache", 0o644, Content::Literal(cache));
@@ -228,7 +239,14 @@ impl<'a> Closure<'a> {
 
     fn default_directories(&self) -> Vec<String> {
         if self.musl {
-            return MUSL_DIRECTORIES.map(Into::into).into();
+            let own = self.view.find(MUSL_PATH).ok().flatten();
+            let text = own.and_then(|f| std::fs::read_to_string(self.view.outside(&f.path)).ok());
+            return match text {
+                Some(text) => {
+                    text.split([':', '\n']).filter(|d| d.starts_with('/')).map(Into::into).collect()
+                }
+                None => MUSL_DIRECTORIES.map(Into::into).into(),
+            };
         }
         let mut all = self.configured.clone();
         all.extend(GLIBC_DIRECTORIES.map(Into::into));
@@ -257,11 +275,7 @@ fn env_program<'a>(interpreter: &str, argument: Option<&'a str>) -> Option<&'a s
 }
 
 fn expand(directories: &[String], origin: &str) -> Vec<String> {
-    directories
-        .iter()
-        .map(|d| expand_one(d, origin))
-        .filter(|d| d.starts_with('/'))
-        .collect()
+    directories.iter().map(|d| expand_one(d, origin)).filter(|d| d.starts_with('/')).collect()
 }
 
 fn expand_one(path: &str, origin: &str) -> String {

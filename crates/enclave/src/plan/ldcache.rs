@@ -37,7 +37,8 @@ pub(super) fn configured_directories(view: &View) -> Vec<String> {
         let Ok(text) = fs::read_to_string(view.outside(&found.path)) else { continue };
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();
-            if let Some(globs) = line.strip_prefix("include").filter(|r| r.starts_with([' ', '\t'])) {
+            if let Some(globs) = line.strip_prefix("include").filter(|r| r.starts_with([' ', '\t']))
+            {
                 for glob in globs.split_ascii_whitespace() {
                     files.extend(included(view, glob));
                 }

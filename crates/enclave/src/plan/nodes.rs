@@ -69,7 +69,9 @@ impl<'a> Nodes<'a> {
         let mut path = program.to_owned();
         while let Some(Node { content: Content::Symlink(_), .. }) = self.by_path.get(&path) {
             let outside = self.view.outside(&path);
-            let real = outside.canonicalize().map_err(|e| EnclaveError::Read { path: outside, source: e })?;
+            let real = outside
+                .canonicalize()
+                .map_err(|e| EnclaveError::Read { path: outside, source: e })?;
             path = utf8(real)?;
         }
         let Some(node) = self.by_path.remove(&path) else {
@@ -93,7 +95,9 @@ impl<'a> Nodes<'a> {
 
 /// Whether `path` is one of the enclave's own places or below one.
 pub(super) fn is_reserved(path: &str) -> bool {
-    RESERVED.iter().any(|r| path.strip_prefix(r).is_some_and(|s| s.is_empty() || s.starts_with('/')))
+    RESERVED
+        .iter()
+        .any(|r| path.strip_prefix(r).is_some_and(|s| s.is_empty() || s.starts_with('/')))
 }
 
 fn refuse_reserved(path: &str) -> Result<(), EnclaveError> {

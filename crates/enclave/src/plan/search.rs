@@ -26,17 +26,24 @@ pub(super) fn program(
     }
     let wanted = plain(view, &utf8(directory.join(name))?)?;
     let Some(found) = view.find(&wanted)? else {
-        let searched = if view.is_host() { "/".into() } else { view.outside("/").display().to_string() };
+        let searched =
+            if view.is_host() { "/".into() } else { view.outside("/").display().to_string() };
         return Err(EnclaveError::NotFound { program: wanted, searched });
     };
     let refuse = |problem: &str| {
-        Err(EnclaveError::NotExecutable { path: view.outside(&found.path), problem: problem.into() })
+        Err(EnclaveError::NotExecutable {
+            path: view.outside(&found.path),
+            problem: problem.into(),
+        })
     };
     if !found.metadata.is_file() {
         return refuse("it is no regular file");
     }
     if found.metadata.permissions().mode() & 0o111 == 0 {
-        return refuse(&format!("its mode is {:04o}", found.metadata.permissions().mode() & 0o7777));
+        return refuse(&format!(
+            "its mode is {:04o}",
+            found.metadata.permissions().mode() & 0o7777
+        ));
     }
     Ok(wanted)
 }

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use casemate_enclave::{Exit, Program, Running, StartOptions, StreamSource, Tee, start};
@@ -125,15 +125,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed().as_secs() < 10, "{what} did not happen");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-}
-
-/// Everything a child wrote to its standard output.
-pub fn output_of(mut child: Child) -> (std::process::ExitStatus, String) {
-    let mut text = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut text).expect("reading");
-    }
-    (child.wait().expect("waiting"), text)
 }
 
 /// A regular file with this content, open for reading.

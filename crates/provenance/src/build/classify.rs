@@ -62,7 +62,9 @@ impl Classifier {
 
     /// Whether `path` lies in a directory bound from the host.
     pub fn is_bound(&self, path: &str) -> bool {
-        self.bound.iter().any(|b| path.strip_prefix(b.as_str()).is_some_and(|rest| rest.starts_with('/')))
+        self.bound
+            .iter()
+            .any(|b| path.strip_prefix(b.as_str()).is_some_and(|rest| rest.starts_with('/')))
     }
 
     /// Whether a toolchain package gives a digest for `path`.
@@ -71,17 +73,30 @@ impl Classifier {
     }
 
     /// The class of a host file that a toolchain package ships.
-    pub fn shipped(&self, path: &str, md5: Md5, process: impl FnOnce() -> Box<Process>) -> Result<Class, BuildError> {
+    pub fn shipped(
+        &self,
+        path: &str,
+        md5: Md5,
+        process: impl FnOnce() -> Box<Process>,
+    ) -> Result<Class, BuildError> {
         let candidates = self.toolchain.shipped(path);
         if let Some((index, _)) = candidates.iter().find(|(_, digest)| *digest == md5) {
             return Ok(class_of(&self.toolchain.packages[*index]));
         }
         let (package, expected) = match candidates.first() {
-            Some((index, digest)) => (self.toolchain.packages[*index].name.clone(), hex::encode(digest)),
+            Some((index, digest)) => {
+                (self.toolchain.packages[*index].name.clone(), hex::encode(digest))
+            }
             None => ("nobody".into(), String::new()),
         };
         let found = hex::encode(md5);
-        Err(BuildError::ToolReplaced { path: path.into(), package, expected, found, process: process() })
+        Err(BuildError::ToolReplaced {
+            path: path.into(),
+            package,
+            expected,
+            found,
+            process: process(),
+        })
     }
 
     /// What to do about a host file that no toolchain package gives a digest for.
@@ -89,10 +104,8 @@ impl Classifier {
         if is_optional(path) {
             return Unvouched::Withhold;
         }
-        let (path_text, unknown) = (path.to_owned(), |path, reason: &str, process| BuildError::UnknownFile {
-            path,
-            reason: reason.into(),
-            process,
+        let (path_text, unknown) = (path.to_owned(), |path, reason: &str, process| {
+            BuildError::UnknownFile { path, reason: reason.into(), process }
         });
         Unvouched::Refuse(match self.packages.owner(path, &self.toolchain) {
             Owner::WithoutDigest(package) => {
@@ -110,7 +123,9 @@ impl Classifier {
 
     /// Whether bytes of declared origin are expected at `path` in the build's own memory.
     pub fn has_origin(&self, path: &str) -> bool {
-        self.source.contains_key(path) || self.fetched.contains_key(path) || self.provided.contains_key(path)
+        self.source.contains_key(path)
+            || self.fetched.contains_key(path)
+            || self.provided.contains_key(path)
     }
 
     /// The class of a file in the build's own memory. Nobody but the builder and the build's

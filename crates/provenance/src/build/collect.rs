@@ -56,7 +56,8 @@ pub(super) fn artifact(path: &str, output: BorrowedFd<'_>) -> Result<Artifact, B
     let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
     remove(&name, output)?;
     let mut to = File::from(openat(output, &name, flags, mode).map_err(|e| copying(e.into()))?);
-    let (sha256, size) = Sha256::of_reader(Copy { from: &mut from, to: &mut to }).map_err(copying)?;
+    let (sha256, size) =
+        Sha256::of_reader(Copy { from: &mut from, to: &mut to }).map_err(copying)?;
     to.sync_all().map_err(copying)?;
     Ok(Artifact { name, path: path.into(), sha256, size, executable })
 }

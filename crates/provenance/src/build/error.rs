@@ -30,7 +30,9 @@ impl fmt::Display for Process {
 #[non_exhaustive]
 pub enum BuildError {
     /// The builder may not observe the kernel's file events.
-    #[error("observing a build needs root with CAP_SYS_ADMIN in the initial user namespace; {found}")]
+    #[error(
+        "observing a build needs root with CAP_SYS_ADMIN in the initial user namespace; {found}"
+    )]
     Privilege {
         /// What this process is instead.
         found: String,
@@ -124,7 +126,9 @@ pub enum BuildError {
         process: Box<Process>,
     },
     /// A file of a package that the toolchain neither names nor depends on.
-    #[error("{path} belongs to package {package}, which [build].toolchain does not include; opened by {process}")]
+    #[error(
+        "{path} belongs to package {package}, which [build].toolchain does not include; opened by {process}"
+    )]
     PackageUndeclared {
         /// The file.
         path: String,
@@ -134,7 +138,9 @@ pub enum BuildError {
         process: Box<Process>,
     },
     /// A package's file without a digest to check it against.
-    #[error("{path} belongs to package {package}, which offers no digest for it; opened by {process}")]
+    #[error(
+        "{path} belongs to package {package}, which offers no digest for it; opened by {process}"
+    )]
     NoDigest {
         /// The file.
         path: String,
@@ -152,7 +158,9 @@ pub enum BuildError {
         how: String,
     },
     /// A file of no declared origin.
-    #[error("{path} is neither source, generated, fetched nor of a toolchain package ({reason}); opened by {process}")]
+    #[error(
+        "{path} is neither source, generated, fetched nor of a toolchain package ({reason}); opened by {process}"
+    )]
     UnknownFile {
         /// The file.
         path: String,

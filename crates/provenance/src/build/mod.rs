@@ -8,7 +8,7 @@
 //! Anything else is denied and ends the build. Whoever reaches in from outside has no number in
 //! the observer's pid namespace, and ends it too.
 //!
-//! What this rests on, and its limits, are in [`observe`]. There is no weaker mode: without root
+//! What this rests on, and its limits, are told in `observe.rs`. There is no weaker mode: without root
 //! and `CAP_SYS_ADMIN` the build is refused.
 
 mod classify;
@@ -17,6 +17,7 @@ mod debian;
 mod error;
 pub mod helper;
 mod observe;
+mod opened;
 mod root;
 mod seccomp;
 mod stage;
@@ -244,7 +245,8 @@ pub fn run(request: &Request, progress: &dyn Fn(Event)) -> Result<Output, BuildE
         // The observer ends by itself after a verdict; a second kill of it is harmless.
         let _ = warden.kill();
     }
-    let status = warden.wait().map_err(|e| BuildError::setup("waiting for the build observer", e))?;
+    let status =
+        warden.wait().map_err(|e| BuildError::setup("waiting for the build observer", e))?;
     match result? {
         Some(verdict) => verdict,
         None => Err(BuildError::ObserverLost { how: status.to_string() }),
@@ -254,7 +256,11 @@ pub fn run(request: &Request, progress: &dyn Fn(Event)) -> Result<Output, BuildE
 /// Starts the helper as process 1 of a new pid namespace: when it dies, the kernel ends all in it.
 fn spawn_in_new_pid_namespace(helper: &Helper) -> Result<Child, BuildError> {
     let mut command = Command::new(&helper.program);
-    command.args(&helper.arguments).arg(helper::WARDEN).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(&helper.arguments)
+        .arg(helper::WARDEN)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     // Only the thread that unshares gives birth in the new namespace, so a thread of its own
     // leaves this process's other children where they are.
     let spawned = std::thread::scope(|scope| {

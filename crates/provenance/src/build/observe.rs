@@ -19,27 +19,26 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use aws_lc_rs::digest;
 use casemate_spec::Sha256;
-use md5::Digest as _;
 use nix::errno::Errno;
 use nix::sys::fanotify::{
-    EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
+    EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, MarkFlags, MaskFlags,
+    Response,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{FileType, Stat, fstat};
+use rustix::fs::{FileType, Stat};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::classify::{Classifier, Unvouched};
-use super::debian::Md5;
+use super::opened::{Cookie, cookie, has_writer, hash, path_of, process, status};
 use super::warden::emit_event;
-use super::{BuildError, Class, Event, Material, Process};
+use super::{BuildError, Class, Event, Material};
 
 /// Every open and every execution.
 const OPENS: MaskFlags = MaskFlags::FAN_OPEN_PERM.union(MaskFlags::FAN_OPEN_EXEC_PERM);
@@ -78,10 +77,17 @@ fn guard_group() -> Result<Fanotify, BuildError> {
         | InitFlags::FAN_UNLIMITED_QUEUE
         | InitFlags::FAN_UNLIMITED_MARKS;
     // Non-blocking, so that the observer's own look at a named pipe never waits for a partner.
-    let files = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE | EventFFlags::O_NONBLOCK;
+    let files = EventFFlags::O_RDONLY
+        | EventFFlags::O_CLOEXEC
+        | EventFFlags::O_LARGEFILE
+        | EventFFlags::O_NONBLOCK;
     Fanotify::init(flags, files).map_err(|e| match e {
-        Errno::EPERM => BuildError::Privilege { found: "this process is root without that capability".into() },
-        e => BuildError::Kernel { what: "fanotify permission events".into(), reason: e.to_string() },
+        Errno::EPERM => {
+            BuildError::Privilege { found: "this process is root without that capability".into() }
+        }
+        e => {
+            BuildError::Kernel { what: "fanotify permission events".into(), reason: e.to_string() }
+        }
     })
 }
 
@@ -91,8 +97,10 @@ fn watchman_group() -> Result<Fanotify, BuildError> {
         | InitFlags::FAN_NONBLOCK
         | InitFlags::FAN_UNLIMITED_QUEUE
         | REPORT_FID;
-    Fanotify::init(flags, EventFFlags::O_RDONLY)
-        .map_err(|e| BuildError::Kernel { what: "fanotify directory events".into(), reason: e.to_string() })
+    Fanotify::init(flags, EventFFlags::O_RDONLY).map_err(|e| BuildError::Kernel {
+        what: "fanotify directory events".into(),
+        reason: e.to_string(),
+    })
 }
 
 /// The running observation of one build.
@@ -127,14 +135,14 @@ struct State {
     toolchain: HashMap<(u64, u64), (String, Cookie)>,
 }
 
-/// What the file system changes whenever it changes a file.
-type Cookie = (i64, i64, i64, i64, i64);
-
 impl Observer {
     /// Starts to watch the tmpfs at `root`; `host` is the host's root as this process sees it.
     pub fn start(root: &Path, host: PathBuf, classifier: Classifier) -> Result<Self, BuildError> {
         let (guard, watchman) = (guard_group()?, watchman_group()?);
-        let marking = |e: Errno| BuildError::Kernel { what: "fanotify marks on tmpfs".into(), reason: e.to_string() };
+        let marking = |e: Errno| BuildError::Kernel {
+            what: "fanotify marks on tmpfs".into(),
+            reason: e.to_string(),
+        };
         let add = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
         watchman.mark(add, CHANGES, rustix::fs::CWD, Some(root)).map_err(marking)?;
         guard.mark(add, OPENS, rustix::fs::CWD, Some(root)).map_err(marking)?;
@@ -152,7 +160,8 @@ impl Observer {
             verdict: Mutex::new(None),
             stage: Mutex::new(None),
         });
-        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| BuildError::setup("making an event", e))?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)
+            .map_err(|e| BuildError::setup("making an event", e))?;
         let stop = Arc::new(stop);
         let thread = {
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
@@ -179,14 +188,19 @@ impl Observer {
                 continue;
             }
             if !bound.iter().any(|b| b == point) {
-                return Err(BuildError::setup("checking the step's mounts", format!("{point} is not one of ours")));
+                return Err(BuildError::setup(
+                    "checking the step's mounts",
+                    format!("{point} is not one of ours"),
+                ));
             }
             let path = format!("/proc/{stage}/root{point}");
             let add = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_MOUNT;
-            self.shared
-                .guard
-                .mark(add, OPENS, rustix::fs::CWD, Some(path.as_str()))
-                .map_err(|e| BuildError::Kernel { what: format!("fanotify marks on {point}"), reason: e.to_string() })?;
+            self.shared.guard.mark(add, OPENS, rustix::fs::CWD, Some(path.as_str())).map_err(
+                |e| BuildError::Kernel {
+                    what: format!("fanotify marks on {point}"),
+                    reason: e.to_string(),
+                },
+            )?;
         }
         if bound.iter().any(|b| !table.lines().any(|line| line.split(' ').nth(4) == Some(b))) {
             return Err(BuildError::setup("checking the step's mounts", "one of ours is missing"));
@@ -197,9 +211,10 @@ impl Observer {
     /// Names the process whose end ends the step, for the moment something has to be refused.
     pub fn guard_stage(&self, stage: Option<u32>) -> Result<(), BuildError> {
         let handle = match stage.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
-            Some(pid) => {
-                Some(pidfd_open(pid, PidfdFlags::empty()).map_err(|e| BuildError::setup("opening a pid handle", e))?)
-            }
+            Some(pid) => Some(
+                pidfd_open(pid, PidfdFlags::empty())
+                    .map_err(|e| BuildError::setup("opening a pid handle", e))?,
+            ),
             None => None,
         };
         *lock(&self.shared.stage) = handle;
@@ -262,8 +277,10 @@ impl Drop for DeadlyPanic {
 impl Shared {
     fn listen(&self, stop: BorrowedFd<'_>) -> Result<(), BuildError> {
         loop {
-            let mut sources =
-                [PollFd::new(&self.guard, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+            let mut sources = [
+                PollFd::new(&self.guard, PollFlags::IN),
+                PollFd::from_borrowed_fd(stop, PollFlags::IN),
+            ];
             match poll(&mut sources, Some(&IDLE)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(BuildError::setup("waiting for file events", e)),
@@ -317,9 +334,15 @@ impl Shared {
         let path = path_of(fd)?;
         let stat = status(fd)?;
         if lock(&self.state).toolchain.contains_key(&(stat.st_dev, stat.st_ino)) {
-            self.refuse(BuildError::ToolChanged { path, how: "the kernel reported a write".into() });
+            self.refuse(BuildError::ToolChanged {
+                path,
+                how: "the kernel reported a write".into(),
+            });
         } else if pid == 0 {
-            self.refuse(BuildError::ChangedFromOutside { path, how: "the kernel reported a write".into() });
+            self.refuse(BuildError::ChangedFromOutside {
+                path,
+                how: "the kernel reported a write".into(),
+            });
         }
         Ok(())
     }
@@ -376,7 +399,10 @@ impl Shared {
         // From here on every write is reported, so nothing changes unseen while it is hashed.
         self.watch(fd)?;
         if has_writer(fd)? {
-            return Err(BuildError::ToolChanged { path, how: "a process has it open for writing".into() });
+            return Err(BuildError::ToolChanged {
+                path,
+                how: "a process has it open for writing".into(),
+            });
         }
         let hashed = hash(fd, true)?;
         let class = state.classifier.shipped(&path, hashed.md5, || process(pid))?;
@@ -386,7 +412,12 @@ impl Shared {
         Ok(Response::FAN_ALLOW)
     }
 
-    fn judge_own_file(&self, state: &mut State, fd: BorrowedFd<'_>, path: String) -> Result<Response, BuildError> {
+    fn judge_own_file(
+        &self,
+        state: &mut State,
+        fd: BorrowedFd<'_>,
+        path: String,
+    ) -> Result<Response, BuildError> {
         let written = has_writer(fd)?;
         if written && !state.classifier.has_origin(&path) {
             // Being written by the build: hashed when it is read.
@@ -414,7 +445,12 @@ impl Shared {
 
     fn ignore(&self, fd: BorrowedFd<'_>, extra: MarkFlags) -> Result<(), BuildError> {
         self.guard
-            .mark(MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_IGNORED_MASK | extra, OPENS, fd, None::<&str>)
+            .mark(
+                MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_IGNORED_MASK | extra,
+                OPENS,
+                fd,
+                None::<&str>,
+            )
             .map_err(|e| BuildError::setup("marking a file", e))
     }
 
@@ -447,10 +483,13 @@ impl Shared {
     fn compare_toolchain(&self) -> Result<(), BuildError> {
         let state = lock(&self.state);
         for (path, before) in state.toolchain.values() {
-            let changed = |how: &str| Err(BuildError::ToolChanged { path: path.clone(), how: how.into() });
+            let changed =
+                |how: &str| Err(BuildError::ToolChanged { path: path.clone(), how: how.into() });
             let mut options = fs::File::options();
             options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-            let Ok(file) = options.open(self.host.join(path.trim_start_matches('/'))) else { return changed("it is gone") };
+            let Ok(file) = options.open(self.host.join(path.trim_start_matches('/'))) else {
+                return changed("it is gone");
+            };
             if has_writer(file.as_fd())? {
                 return changed("a process has it open for writing");
             }
@@ -493,8 +532,11 @@ fn changes(mut bytes: &[u8]) -> impl Iterator<Item = Option<(MaskFlags, i32)>> +
             let pid = i32::from_ne_bytes(field(20)?);
             let version = *bytes.get(4)?;
             let rest = bytes.get(length.max(24)..)?;
-            (version == nix::sys::fanotify::FANOTIFY_METADATA_VERSION)
-                .then_some((rest, MaskFlags::from_bits_retain(mask), pid))
+            (version == nix::sys::fanotify::FANOTIFY_METADATA_VERSION).then_some((
+                rest,
+                MaskFlags::from_bits_retain(mask),
+                pid,
+            ))
         })();
         match parsed {
             Some((rest, mask, pid)) => {
@@ -509,84 +551,6 @@ fn changes(mut bytes: &[u8]) -> impl Iterator<Item = Option<(MaskFlags, i32)>> +
     })
 }
 
-struct Hashed {
-    sha256: Sha256,
-    md5: Md5,
-    size: u64,
-}
-
-fn hash(fd: BorrowedFd<'_>, with_md5: bool) -> Result<Hashed, BuildError> {
-    let mut sha256 = digest::Context::new(&digest::SHA256);
-    let mut md5 = md5::Md5::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut size = 0;
-    loop {
-        let read = match rustix::io::pread(fd, &mut buffer, size) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return Err(BuildError::setup("reading an opened file", e)),
-        };
-        sha256.update(&buffer[..read]);
-        if with_md5 {
-            md5.update(&buffer[..read]);
-        }
-        size += read as u64;
-    }
-    let mut out = [0; 32];
-    out.copy_from_slice(sha256.finish().as_ref());
-    Ok(Hashed { sha256: Sha256(out), md5: md5.finalize().into(), size })
-}
-
-fn path_of(fd: BorrowedFd<'_>) -> Result<String, BuildError> {
-    let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .map_err(|e| BuildError::setup("naming an opened file", e))?;
-    let text = link.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").unwrap_or(&text).to_owned())
-}
-
-fn status(fd: BorrowedFd<'_>) -> Result<Stat, BuildError> {
-    fstat(fd).map_err(|e| BuildError::setup("examining an opened file", e))
-}
-
-fn cookie(stat: &Stat) -> Cookie {
-    (
-        stat.st_size,
-        stat.st_mtime,
-        stat.st_mtime_nsec.cast_signed(),
-        stat.st_ctime,
-        stat.st_ctime_nsec.cast_signed(),
-    )
-}
-
-/// Whether any process has the file open for writing: only then does the kernel refuse a read lease.
-fn has_writer(fd: BorrowedFd<'_>) -> Result<bool, BuildError> {
-    let lease = |kind: i32| {
-        // SAFETY: F_SETLEASE takes an integer and touches no memory; the descriptor is borrowed,
-        // so it is open for the whole call.
-        #[allow(unsafe_code)]
-        Errno::result(unsafe { nix::libc::fcntl(fd.as_raw_fd(), nix::libc::F_SETLEASE, kind) })
-    };
-    match lease(nix::libc::F_RDLCK) {
-        Ok(_) => {
-            lease(nix::libc::F_UNLCK).map_err(|e| BuildError::setup("giving a file lease back", e))?;
-            Ok(false)
-        }
-        Err(Errno::EAGAIN) => Ok(true),
-        Err(e) => Err(BuildError::Kernel { what: "file leases (CAP_LEASE)".into(), reason: e.to_string() }),
-    }
-}
-
-fn process(pid: i32) -> Box<Process> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    Box::new(Process {
-        pid,
-        name: name.trim_end().to_owned(),
-        program: program.map(|p| p.to_string_lossy().into_owned()),
-    })
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -594,29 +558,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sees_a_writer_and_sees_none() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
-        }
-        let file = tempfile::NamedTempFile::new().expect("temporary file");
-        let reader = fs::File::open(file.path()).expect("opening it again");
-        assert!(has_writer(reader.as_fd()).expect("leases"));
-        let path = file.into_temp_path();
-        assert!(!has_writer(reader.as_fd()).expect("leases"));
-        drop(path);
-    }
-
-    #[test]
-    fn hashes_what_the_descriptor_shows() {
-        let mut file = tempfile::tempfile().expect("temporary file");
-        std::io::Write::write_all(&mut file, b"abc").expect("writing");
-        let hashed = hash(file.as_fd(), true).expect("reading");
-        assert_eq!(hashed.sha256, Sha256::of(b"abc"));
-        assert_eq!(hex::encode(hashed.md5), "900150983cd24fb0d6963f7d28e17f72");
-        assert_eq!(hashed.size, 3);
-    }
 
     #[test]
     fn a_cut_off_event_counts_as_lost() {

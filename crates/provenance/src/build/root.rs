@@ -13,13 +13,15 @@ use std::time::{Duration, SystemTime};
 
 use casemate_spec::Sha256;
 use md5::Digest as _;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, openat2, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, openat2, utimensat,
+};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount,
 };
 
 use super::classify::class_of;
-use super::debian::{MERGED, Toolchain};
+use super::debian::{MERGED, Toolchain, is_merged};
 use super::{BUILD_UID, BuildError, Class, SOURCE_DIR, SourceFile, SourceMode, SourceTree};
 
 /// Where the observer mounts the root; what lay there stays reachable by descriptors opened before.
@@ -63,8 +65,14 @@ pub(super) fn mount_proc(at: &str) -> Result<(), BuildError> {
 
 /// Assembles everything but the source under [`MOUNT_POINT`]; `host` is the host's root.
 pub(super) fn assemble(host: &Path, toolchain: &Toolchain) -> Result<Root, BuildError> {
-    mount("casemate", MOUNT_POINT, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755,size=80%,nr_inodes=0"))
-        .map_err(|e| BuildError::setup("mounting a tmpfs", e))?;
+    mount(
+        "casemate",
+        MOUNT_POINT,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        Some(c"mode=0755,size=80%,nr_inodes=0"),
+    )
+    .map_err(|e| BuildError::setup("mounting a tmpfs", e))?;
     for (directory, mode) in [
         ("usr", 0o755),
         ("proc", 0o555),
@@ -77,7 +85,8 @@ pub(super) fn assemble(host: &Path, toolchain: &Toolchain) -> Result<Root, Build
     ] {
         make_directory(&at(directory), mode)?;
     }
-    chown(at("build/source"), Some(BUILD_UID), Some(BUILD_UID)).map_err(|e| failed("giving away", "build/source", e))?;
+    chown(at("build/source"), Some(BUILD_UID), Some(BUILD_UID))
+        .map_err(|e| failed("giving away", "build/source", e))?;
     let mut root = Root { bound: bind_host(host)?, provided: HashMap::new(), skipped: Vec::new() };
     bind_devices()?;
     write_configuration(&mut root)?;
@@ -88,7 +97,11 @@ pub(super) fn assemble(host: &Path, toolchain: &Toolchain) -> Result<Root, Build
 }
 
 /// Copies the source into the root, checking each file against the verified table.
-pub(super) fn write_source(tree: &SourceTree, from: impl AsFd, time: i64) -> Result<(), BuildError> {
+pub(super) fn write_source(
+    tree: &SourceTree,
+    from: impl AsFd,
+    time: i64,
+) -> Result<(), BuildError> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time).unwrap_or(0));
     for (path, file) in &tree.files {
         let differs = |problem: String| BuildError::SourceDiffers { path: path.clone(), problem };
@@ -99,7 +112,9 @@ pub(super) fn write_source(tree: &SourceTree, from: impl AsFd, time: i64) -> Res
         make_parents(&to).map_err(|e| failed("making directories for", path, e))?;
         match file.mode {
             SourceMode::Link => copy_link(&from, path, file, &to, &differs)?,
-            SourceMode::File | SourceMode::Executable => copy_file(&from, path, file, &to, time, &differs)?,
+            SourceMode::File | SourceMode::Executable => {
+                copy_file(&from, path, file, &to, time, &differs)?
+            }
         }
     }
     refuse_extra_files(tree, &tree_path(&from), Path::new(""))
@@ -115,14 +130,16 @@ fn copy_file(
 ) -> Result<(), BuildError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let fd = openat2(from, path, flags, Mode::empty(), resolve).map_err(|e| differs(e.to_string()))?;
+    let fd =
+        openat2(from, path, flags, Mode::empty(), resolve).map_err(|e| differs(e.to_string()))?;
     let mut reader = File::from(fd);
     let copying = |e: std::io::Error| failed("copying source file", path, e);
     if !reader.metadata().map_err(copying)?.is_file() {
         return Err(differs("not a regular file".into()));
     }
     let mut writer = File::create_new(to).map_err(copying)?;
-    let (sha256, _) = Sha256::of_reader(Tee { reader: &mut reader, writer: &mut writer }).map_err(copying)?;
+    let (sha256, _) =
+        Sha256::of_reader(Tee { reader: &mut reader, writer: &mut writer }).map_err(copying)?;
     if sha256 != expected.sha256 {
         return Err(differs(format!("expected SHA-256 {}, found {sha256}", expected.sha256)));
     }
@@ -154,7 +171,8 @@ fn copy_link(
 
 /// A file that the table does not name must not lie in the tree that was handed over.
 fn refuse_extra_files(tree: &SourceTree, top: &Path, inside: &Path) -> Result<(), BuildError> {
-    let walking = |e: std::io::Error| failed("reading source directory", &inside.display().to_string(), e);
+    let walking =
+        |e: std::io::Error| failed("reading source directory", &inside.display().to_string(), e);
     for entry in fs::read_dir(top.join(inside)).map_err(walking)? {
         let entry = entry.map_err(walking)?;
         let path = inside.join(entry.file_name());
@@ -186,10 +204,11 @@ fn bind_host(host: &Path) -> Result<Vec<String>, BuildError> {
     let mut bound = vec!["/usr".to_owned()];
     bind_read_only(&host.join("usr"), &at("usr"))?;
     for name in MERGED {
-        let Ok(metadata) = fs::symlink_metadata(host.join(name)) else { continue };
-        if metadata.is_symlink() {
-            copy_symlink(&host.join(name), &at(name))?;
-        } else if metadata.is_dir() {
+        if is_merged(host, name) {
+            let link = at(name);
+            symlink(format!("usr/{name}"), &link)
+                .map_err(|e| failed("linking", &link.display().to_string(), e))?;
+        } else if host.join(name).is_dir() {
             make_directory(&at(name), 0o755)?;
             bind_read_only(&host.join(name), &at(name))?;
             bound.push(format!("/{name}"));
@@ -213,12 +232,18 @@ fn bind_devices() -> Result<(), BuildError> {
         mount_bind(&from, &to).map_err(|e| binding(e.into()))?;
         let metadata = fs::metadata(&to).map_err(binding)?;
         if !metadata.file_type().is_char_device() || metadata.rdev() != number {
-            return Err(BuildError::setup(format!("binding {}", from.display()), "not that device"));
+            return Err(BuildError::setup(
+                format!("binding {}", from.display()),
+                "not that device",
+            ));
         }
     }
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         symlink(target, at("dev").join(name)).map_err(|e| failed("linking", name, e))?;
     }
     Ok(())
@@ -257,7 +282,9 @@ fn copy_alternatives(host: &Path) -> Result<(), BuildError> {
 
 fn copy_conffiles(host: &Path, toolchain: &Toolchain, root: &mut Root) -> Result<(), BuildError> {
     for (path, expected, package) in &toolchain.conffiles {
-        let Some(bytes) = path.starts_with("/etc/").then(|| read_small(&host.join(&path[1..]))).flatten() else {
+        let Some(bytes) =
+            path.starts_with("/etc/").then(|| read_small(&host.join(&path[1..]))).flatten()
+        else {
             continue;
         };
         if root.provided.contains_key(path) {
@@ -274,7 +301,11 @@ fn copy_conffiles(host: &Path, toolchain: &Toolchain, root: &mut Root) -> Result
 
 /// The one file that TLS clients read: the certificates of the `ca-certificates` package, joined
 /// here, because the host's own copy of it is made by a maintainer script.
-fn bundle_certificates(host: &Path, toolchain: &Toolchain, root: &mut Root) -> Result<(), BuildError> {
+fn bundle_certificates(
+    host: &Path,
+    toolchain: &Toolchain,
+    root: &mut Root,
+) -> Result<(), BuildError> {
     if !toolchain.has("ca-certificates") {
         return Ok(());
     }
@@ -302,7 +333,8 @@ fn provide(root: &mut Root, path: &str, bytes: &[u8], class: Class) -> Result<()
 }
 
 fn read_small(path: &Path) -> Option<Vec<u8>> {
-    let metadata = fs::metadata(path).ok().filter(|m| m.is_file() && m.len() <= MAX_CONFIGURATION)?;
+    let metadata =
+        fs::metadata(path).ok().filter(|m| m.is_file() && m.len() <= MAX_CONFIGURATION)?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
     File::open(path).ok()?.take(MAX_CONFIGURATION).read_to_end(&mut bytes).ok()?;
     Some(bytes)

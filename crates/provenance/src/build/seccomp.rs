@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
 };
 
 use super::BuildError;
@@ -22,7 +23,8 @@ const X32: i64 = 0x4000_0000;
 pub(super) fn apply() -> Result<(), BuildError> {
     for filter in [forbidden(), missing(), foreign_sockets()] {
         let program = filter.map_err(|e| BuildError::setup("making the system call filter", e))?;
-        seccompiler::apply_filter(&program).map_err(|e| BuildError::setup("applying the system call filter", e))?;
+        seccompiler::apply_filter(&program)
+            .map_err(|e| BuildError::setup("applying the system call filter", e))?;
     }
     Ok(())
 }
@@ -78,7 +80,10 @@ fn foreign_sockets() -> Result<BpfProgram, seccompiler::Error> {
     compile(BTreeMap::from(rules), libc::EAFNOSUPPORT)
 }
 
-fn compile(mut rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram, seccompiler::Error> {
+fn compile(
+    mut rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: i32,
+) -> Result<BpfProgram, seccompiler::Error> {
     if cfg!(target_arch = "x86_64") {
         let x32: Vec<_> = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
         rules.extend(x32);
@@ -108,11 +113,16 @@ mod tests {
     #[test]
     fn a_step_reaches_no_virtual_machine_host() {
         use rustix::net::{AddressFamily, SocketType, socket};
-        let open = |family| std::thread::spawn(move || {
-            apply().expect("a filter");
-            socket(family, SocketType::STREAM, None).map(drop)
-        });
-        assert_eq!(open(AddressFamily::VSOCK).join().expect("thread"), Err(rustix::io::Errno::AFNOSUPPORT));
+        let open = |family| {
+            std::thread::spawn(move || {
+                apply().expect("a filter");
+                socket(family, SocketType::STREAM, None).map(drop)
+            })
+        };
+        assert_eq!(
+            open(AddressFamily::VSOCK).join().expect("thread"),
+            Err(rustix::io::Errno::AFNOSUPPORT)
+        );
         for honest in [AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6] {
             assert_eq!(open(honest).join().expect("thread"), Ok(()));
         }
@@ -123,7 +133,10 @@ mod tests {
         let started = std::thread::spawn(|| {
             apply().expect("a filter");
             let inner = std::thread::spawn(|| 1).join();
-            (inner.expect("thread"), std::process::Command::new("true").status().expect("true").success())
+            (
+                inner.expect("thread"),
+                std::process::Command::new("true").status().expect("true").success(),
+            )
         });
         assert_eq!(started.join().expect("thread"), (1, true));
     }

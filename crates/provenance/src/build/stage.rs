@@ -85,12 +85,18 @@ fn enter_root() -> Result<(), BuildError> {
 }
 
 fn give_up_privileges() -> Result<(), BuildError> {
-    let bits = rustix::thread::capabilities_secure_bits().map_err(|e| BuildError::setup("reading secure bits", e))?;
+    let bits = rustix::thread::capabilities_secure_bits()
+        .map_err(|e| BuildError::setup("reading secure bits", e))?;
     if !bits.is_empty() {
-        return Err(BuildError::setup("giving up privileges", format!("secure bits {bits:?} are set")));
+        return Err(BuildError::setup(
+            "giving up privileges",
+            format!("secure bits {bits:?} are set"),
+        ));
     }
-    rustix::thread::set_no_new_privs(true).map_err(|e| BuildError::setup("forbidding new privileges", e))?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| BuildError::setup("forbidding core dumps", e))?;
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|e| BuildError::setup("forbidding new privileges", e))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)
+        .map_err(|e| BuildError::setup("forbidding core dumps", e))?;
     umask(Mode::from_bits_truncate(0o022));
     seccomp::apply()
 }
@@ -120,7 +126,9 @@ fn execute(order: &Order) -> Result<Ending, BuildError> {
     let ending = loop {
         match wait() {
             Ok(WaitStatus::Exited(pid, status)) if pid == child => break Ending::Exit(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => break Ending::Signal(signal.to_string()),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                break Ending::Signal(signal.to_string());
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(BuildError::setup("waiting for the step", e)),
         }

@@ -25,7 +25,12 @@ pub(super) struct Step<'a> {
 
 impl Step<'_> {
     /// Runs the step under the observer's eyes; returns how often it tried a network it did not have.
-    pub fn run(&self, own: &Helper, observer: &Observer, bound: &[String]) -> Result<u64, BuildError> {
+    pub fn run(
+        &self,
+        own: &Helper,
+        observer: &Observer,
+        bound: &[String],
+    ) -> Result<u64, BuildError> {
         let mut stage = self.spawn_in_new_namespaces(own)?;
         let result = self.converse(&mut stage, observer, bound);
         // Process 1 of the step takes everything in its namespace with it.
@@ -36,8 +41,14 @@ impl Step<'_> {
         released.and(result)
     }
 
-    fn converse(&self, stage: &mut Child, observer: &Observer, bound: &[String]) -> Result<u64, BuildError> {
-        let lost = |e: &dyn std::fmt::Display| BuildError::setup("talking to the step's first process", e);
+    fn converse(
+        &self,
+        stage: &mut Child,
+        observer: &Observer,
+        bound: &[String],
+    ) -> Result<u64, BuildError> {
+        let lost =
+            |e: &dyn std::fmt::Display| BuildError::setup("talking to the step's first process", e);
         let (Some(mut orders), Some(output), Some(reports)) =
             (stage.stdin.take(), stage.stdout.take(), stage.stderr.take())
         else {
@@ -103,7 +114,8 @@ impl Step<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        let mut flags =
+            CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
         if !self.fetch {
             flags |= CloneFlags::CLONE_NEWNET;
         }
@@ -111,22 +123,30 @@ impl Step<'_> {
         let spawned = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    nix::sched::unshare(flags).map_err(|e| BuildError::setup("making the step's namespaces", e))?;
-                    command.spawn().map_err(|e| BuildError::setup("starting the step's first process", e))
+                    nix::sched::unshare(flags)
+                        .map_err(|e| BuildError::setup("making the step's namespaces", e))?;
+                    command
+                        .spawn()
+                        .map_err(|e| BuildError::setup("starting the step's first process", e))
                 })
                 .join()
         });
-        spawned.unwrap_or_else(|_| Err(BuildError::setup("starting the step's first process", "panic")))
+        spawned.unwrap_or_else(|_| {
+            Err(BuildError::setup("starting the step's first process", "panic"))
+        })
     }
 }
 
 fn next_report(from: &mut BufReader<ChildStderr>) -> Result<Option<Report>, BuildError> {
     let mut line = String::new();
-    let read = from.read_line(&mut line).map_err(|e| BuildError::setup("reading the step's report", e))?;
+    let read =
+        from.read_line(&mut line).map_err(|e| BuildError::setup("reading the step's report", e))?;
     if read == 0 {
         return Ok(None);
     }
-    serde_json::from_str(&line).map(Some).map_err(|_| BuildError::setup("running the step's first process", line.trim()))
+    serde_json::from_str(&line)
+        .map(Some)
+        .map_err(|_| BuildError::setup("running the step's first process", line.trim()))
 }
 
 /// Passes a step's output on and keeps its last lines.

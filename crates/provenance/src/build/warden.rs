@@ -17,11 +17,17 @@ use super::classify::Classifier;
 use super::debian::Packages;
 use super::observe::Observer;
 use super::step::Step;
-use super::{Artifact, BuildError, Event, Frame, Output, RanCommand, Request, SOURCE_DIR, collect, root};
+use super::{
+    Artifact, BuildError, Event, Frame, Output, RanCommand, Request, SOURCE_DIR, collect, root,
+};
 
 pub(super) fn main() -> ExitCode {
     let mut line = String::new();
-    let request = stdin().lock().read_line(&mut line).ok().and_then(|_| serde_json::from_str::<Request>(&line).ok());
+    let request = stdin()
+        .lock()
+        .read_line(&mut line)
+        .ok()
+        .and_then(|_| serde_json::from_str::<Request>(&line).ok());
     let Some(request) = request else {
         return ExitCode::from(2);
     };
@@ -83,16 +89,22 @@ fn build(request: &Request) -> Result<Output, BuildError> {
     }
     let resolver = root::resolver(&host_path);
     root::write_source(&request.source, &source, request.source_date_epoch)?;
-    let expected =
-        request.source.files.iter().map(|(path, file)| (format!("{SOURCE_DIR}/{path}"), *file)).collect();
-    let classifier = Classifier::new(packages, toolchain, expected, world.provided, world.bound.clone());
+    let expected = request
+        .source
+        .files
+        .iter()
+        .map(|(path, file)| (format!("{SOURCE_DIR}/{path}"), *file))
+        .collect();
+    let classifier =
+        Classifier::new(packages, toolchain, expected, world.provided, world.bound.clone());
     let observer = Observer::start(Path::new(root::MOUNT_POINT), host_path, classifier)?;
     let environment = environment(request);
     let started = now();
     let commands = run_steps(request, &observer, &world.bound, &environment, resolver)?;
     let finished = now();
     let mut artifacts = Vec::new();
-    let result = collect_artifacts(request, &output, &mut artifacts).and_then(|()| observer.finish());
+    let result =
+        collect_artifacts(request, &output, &mut artifacts).and_then(|()| observer.finish());
     let observed = match result {
         Ok(observed) => observed,
         Err(error) => {
@@ -148,11 +160,13 @@ fn run_fetch(
 ) -> Result<u64, BuildError> {
     if let Some((path, bytes)) = resolver {
         observer.provide(path, Sha256::of(bytes));
-        std::fs::write(root::at(path), bytes).map_err(|e| BuildError::setup(format!("writing {path}"), e))?;
+        std::fs::write(root::at(path), bytes)
+            .map_err(|e| BuildError::setup(format!("writing {path}"), e))?;
     }
     let result = step.run(&request.helper, observer, bound);
     if let Some((path, _)) = resolver {
-        std::fs::remove_file(root::at(path)).map_err(|e| BuildError::setup(format!("removing {path}"), e))?;
+        std::fs::remove_file(root::at(path))
+            .map_err(|e| BuildError::setup(format!("removing {path}"), e))?;
     }
     let attempts = result?;
     collect::written_files(&mut |path, sha256, size| observer.add_fetched(&path, sha256, size))?;

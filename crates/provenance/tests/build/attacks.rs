@@ -49,7 +49,8 @@ fn refuses_a_replaced_header() {
     let host = world.private_host();
     let header = host.join("usr/include/stdio.h");
     let honest = fs::read(&header).expect("header");
-    fs::write(&header, [honest.as_slice(), b"\n#define printf(...) 0\n"].concat()).expect("overlay");
+    fs::write(&header, [honest.as_slice(), b"\n#define printf(...) 0\n"].concat())
+        .expect("overlay");
     let (code, text) = world.run().refusal();
     assert_eq!(code, "CM-BUILD-0023");
     assert!(text.contains("libc6-dev") && text.contains("cc1"), "{text}");
@@ -62,7 +63,10 @@ fn refuses_an_undeclared_file() {
     if !privileged() {
         return;
     }
-    let mut world = World::shell(&[("x", "")], "test -e /usr/local/share/blob; cat x > out; cat /usr/local/share/blob >> out");
+    let mut world = World::shell(
+        &[("x", "")],
+        "test -e /usr/local/share/blob; cat x > out; cat /usr/local/share/blob >> out",
+    );
     let host = world.private_host();
     fs::create_dir_all(host.join("usr/local/share")).expect("overlay");
     fs::write(host.join("usr/local/share/blob"), "payload").expect("overlay");
@@ -117,7 +121,8 @@ fn refuses_the_network_in_a_build_step() {
     if !privileged() {
         return;
     }
-    let world = World::shell(&[("x", "")], "bash -c 'exec 3<>/dev/tcp/192.0.2.1/80; cat <&3 > out'");
+    let world =
+        World::shell(&[("x", "")], "bash -c 'exec 3<>/dev/tcp/192.0.2.1/80; cat <&3 > out'");
     let (code, text) = world.run().refusal();
     assert_eq!(code, "CM-BUILD-0041");
     assert!(text.contains("192.0.2.1"), "{text}");
@@ -132,7 +137,8 @@ fn refuses_a_name_look_up_in_a_build_step() {
         return;
     }
     let script = "import socket; socket.getaddrinfo('example.org', 80)";
-    let world = World::new(&[("x", "")], &[&["python3.11", "-c", script]], &["x"]).toolchain(&["python3.11"]);
+    let world = World::new(&[("x", "")], &[&["python3.11", "-c", script]], &["x"])
+        .toolchain(&["python3.11"]);
     let (code, text) = world.run().refusal();
     assert_eq!(code, "CM-BUILD-0041", "{text}");
 }
@@ -141,7 +147,9 @@ fn refuses_a_name_look_up_in_a_build_step() {
 fn when_ready(world: &World, attack: &dyn Fn()) -> crate::world::Told {
     let done = AtomicBool::new(false);
     world.run_with(&|event| {
-        if matches!(event, Event::Output { text } if text.contains("READY")) && !done.swap(true, Ordering::SeqCst) {
+        if matches!(event, Event::Output { text } if text.contains("READY"))
+            && !done.swap(true, Ordering::SeqCst)
+        {
             attack();
         }
     })
@@ -152,11 +160,14 @@ fn refuses_source_opened_from_outside_during_the_step() {
     if !privileged() {
         return;
     }
-    let world = World::shell(&[("opened.c", "int x;\n")], "echo READY; sleep 1; cat opened.c > out");
+    let world =
+        World::shell(&[("opened.c", "int x;\n")], "echo READY; sleep 1; cat opened.c > out");
     let outcome = Mutex::new(None);
     let told = when_ready(&world, &|| {
         let root = root_of_the_step("opened.c").expect("the step runs");
-        *outcome.lock().expect("lock") = Some(fs::write(root.join("build/source/opened.c"), "int evil;\n").map_err(|e| e.kind()));
+        *outcome.lock().expect("lock") = Some(
+            fs::write(root.join("build/source/opened.c"), "int evil;\n").map_err(|e| e.kind()),
+        );
     });
     assert_eq!(told.refusal().0, "CM-BUILD-0012");
     let outcome = outcome.into_inner().expect("lock").expect("the attack took place");
@@ -170,11 +181,15 @@ fn refuses_source_swapped_from_outside_after_it_was_hashed() {
         return;
     }
     // Known files raise no event when opened; the write does.
-    let world = World::shell(&[("known.c", "int x;\n")], "cat known.c > out; echo READY; sleep 1; cat known.c > out");
+    let world = World::shell(
+        &[("known.c", "int x;\n")],
+        "cat known.c > out; echo READY; sleep 1; cat known.c > out",
+    );
     let told = when_ready(&world, &|| {
         let root = root_of_the_step("known.c").expect("the step runs");
         let file = root.join("build/source/known.c");
-        let mut file = fs::File::options().write(true).open(file).expect("known files raise no event");
+        let mut file =
+            fs::File::options().write(true).open(file).expect("known files raise no event");
         file.write_all(b"int y;\n").and_then(|()| file.rewind()).expect("swapped");
         file.write_all(b"int x;\n").expect("put back");
     });
@@ -188,10 +203,14 @@ fn refuses_source_renamed_from_outside() {
     if !privileged() {
         return;
     }
-    let world = World::shell(&[("ren-a.c", "int a;\n"), ("ren-b.c", "int b;\n")], "echo READY; sleep 1; cat ren-a.c > out");
+    let world = World::shell(
+        &[("ren-a.c", "int a;\n"), ("ren-b.c", "int b;\n")],
+        "echo READY; sleep 1; cat ren-a.c > out",
+    );
     let told = when_ready(&world, &|| {
         let source = root_of_the_step("ren-a.c").expect("the step runs").join("build/source");
-        fs::rename(source.join("ren-b.c"), source.join("ren-a.c")).expect("renamed without an open");
+        fs::rename(source.join("ren-b.c"), source.join("ren-a.c"))
+            .expect("renamed without an open");
     });
     assert_eq!(told.refusal().0, "CM-BUILD-0011");
 }
@@ -199,7 +218,10 @@ fn refuses_source_renamed_from_outside() {
 /// A build that reads `stdio.h` before and after a pause in which it can be attacked.
 fn pausing_compile(world: &mut World) -> PathBuf {
     let compile = "gcc -c -o a.o a.c; echo READY; sleep 1; gcc -c -o out a.c";
-    *world = World::shell(&[("a.c", "#include <stdio.h>\nint main(void) { return puts(\"x\"); }\n")], compile);
+    *world = World::shell(
+        &[("a.c", "#include <stdio.h>\nint main(void) { return puts(\"x\"); }\n")],
+        compile,
+    );
     world.private_host().join("usr/include/stdio.h")
 }
 
@@ -215,7 +237,9 @@ fn refuses_a_header_swapped_while_the_compiler_runs_and_put_back() {
     fs::write(&header, &honest).expect("overlay");
     when_ready(&world, &|| {}).output();
     let told = when_ready(&world, &|| {
-        fs::write(&header, b"#define puts(x) 0\n").and_then(|()| fs::write(&header, &honest)).expect("swap and restore");
+        fs::write(&header, b"#define puts(x) 0\n")
+            .and_then(|()| fs::write(&header, &honest))
+            .expect("swap and restore");
     });
     let (code, text) = told.refusal();
     assert_eq!(code, "CM-BUILD-0026");
@@ -246,7 +270,8 @@ fn refuses_a_header_that_someone_holds_open_for_writing() {
     }
     let mut world = World::c_project();
     let host = world.private_host();
-    let writer = fs::File::options().append(true).open(host.join("usr/include/stdio.h")).expect("overlay");
+    let writer =
+        fs::File::options().append(true).open(host.join("usr/include/stdio.h")).expect("overlay");
     assert_eq!(world.run().refusal().0, "CM-BUILD-0026");
     drop(writer);
     world.run().output();
@@ -302,7 +327,8 @@ fn a_failing_step_says_which_how_and_its_last_words() {
     if !privileged() {
         return;
     }
-    let (code, text) = World::shell(&[("x", "")], "echo first; echo last words >&2; exit 7").run().refusal();
+    let (code, text) =
+        World::shell(&[("x", "")], "echo first; echo last words >&2; exit 7").run().refusal();
     assert_eq!(code, "CM-BUILD-0040");
     assert!(text.contains("status 7") && text.contains("last words"), "{text}");
     let missing = World::new(&[("x", "")], &[&["no-such-program"]], &["x"]);
@@ -336,7 +362,8 @@ fn within_seconds(come_true: impl Fn() -> bool) -> bool {
 
 /// The ancestor of a step's process that is number 1 of the build's own pid namespace.
 fn observer_of(root: &Path) -> i32 {
-    let mut pid: i32 = root.parent().and_then(|p| p.file_name()?.to_str()?.parse().ok()).expect("pid");
+    let mut pid: i32 =
+        root.parent().and_then(|p| p.file_name()?.to_str()?.parse().ok()).expect("pid");
     let depth = |pid: i32| status_field(pid, "NSpid:").len();
     let builder = depth(std::process::id().cast_signed());
     while depth(pid) != builder + 1 {
@@ -360,7 +387,8 @@ fn a_killed_observer_fails_the_build_and_leaves_nothing() {
     let told = when_ready(&world, &|| {
         assert!(appears("7654321"), "the step runs");
         let pid = observer_of(&root_of_the_step("killed-observer").expect("the step runs"));
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+            .expect("kill");
     });
     assert_eq!(told.refusal().0, "CM-BUILD-0004");
     assert!(gone("7654321"), "the step outlived its observer");
@@ -375,7 +403,13 @@ fn everything_ends_when_the_process_that_asked_for_the_build_does() {
     let mut text = serde_json::to_vec(&world.request).expect("request");
     text.push(b'\n');
     let mut warden = Command::new("unshare")
-        .args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_casemate-build-helper"), "warden"])
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            env!("CARGO_BIN_EXE_casemate-build-helper"),
+            "warden",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -29,7 +29,9 @@ fn builds_a_c_project_and_names_every_input() {
     assert_eq!(class_at(&output, "/build/source/src/greet.h"), "Source");
     assert_eq!(class_at(&output, "/build/source/src/main.o"), "Generated");
     let cc1 = output.materials.iter().find(|m| m.path.ends_with("/cc1")).expect("the compiler");
-    let Class::Toolchain { package, version, purl, .. } = &cc1.class else { panic!("{:?}", cc1.class) };
+    let Class::Toolchain { package, version, purl, .. } = &cc1.class else {
+        panic!("{:?}", cc1.class)
+    };
     assert!(package.starts_with("cpp-"), "{package}");
     assert!(!version.is_empty() && purl.starts_with("pkg:deb/debian/cpp-"), "{purl}");
     let on_disk = std::fs::read(&cc1.path).expect("the real compiler");
@@ -63,7 +65,9 @@ fn builds_with_python_and_perl() {
     let output = world.run().output();
     assert_eq!(std::fs::read_to_string(world.request.output.join("b")).expect("b"), "x/y\n");
     assert_eq!(class_at(&output, "/usr/lib/python3.11/json/__init__.py"), "libpython3.11-stdlib");
-    assert!(output.materials.iter().all(|m| !m.path.starts_with("/usr/") || !m.path.ends_with(".pyc")));
+    assert!(
+        output.materials.iter().all(|m| !m.path.starts_with("/usr/") || !m.path.ends_with(".pyc"))
+    );
     assert!(output.withheld.iter().all(|p| p.starts_with("/usr/")), "{:?}", output.withheld);
 }
 
@@ -100,7 +104,8 @@ fn a_step_has_no_privileges_no_network_and_a_plain_environment() {
     ] {
         assert!(printed.contains(expected), "no {expected:?} in\n{printed}");
     }
-    let interfaces: Vec<_> = printed.lines().filter(|l| l.contains(": ") && l.contains(" 0 ")).collect();
+    let interfaces: Vec<_> =
+        printed.lines().filter(|l| l.contains(": ") && l.contains(" 0 ")).collect();
     assert!(interfaces.iter().all(|l| l.trim_start().starts_with("lo:")), "{interfaces:?}");
     assert!(!printed.contains("escaped") && !printed.contains("writable"), "{printed}");
     assert!(!printed.contains("ld.so.cache") && !printed.contains("shadow"), "{printed}");
@@ -119,12 +124,17 @@ fn what_a_fetch_step_leaves_behind_becomes_a_material() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read(&mut [0; 16]);
     });
-    let download = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3 >vendor.txt; mkdir -p /tmp/cache; echo c >/tmp/cache/c");
+    let download = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3 >vendor.txt; mkdir -p /tmp/cache; echo c >/tmp/cache/c"
+    );
     let mut world = World::shell(&[("x", "x\n")], "cat x vendor.txt /tmp/cache/c > out");
     world.request.build.fetch = owned(&[&["bash", "-ec", &download]]);
     let output = world.run().output();
     server.join().expect("server");
-    assert_eq!(std::fs::read_to_string(world.request.output.join("out")).expect("out"), "x\ndownloaded\nc\n");
+    assert_eq!(
+        std::fs::read_to_string(world.request.output.join("out")).expect("out"),
+        "x\ndownloaded\nc\n"
+    );
     assert_eq!(class_at(&output, "/build/source/vendor.txt"), "Fetched");
     assert_eq!(class_at(&output, "/tmp/cache/c"), "Fetched");
     assert_eq!(class_at(&output, "/build/source/x"), "Source");
@@ -142,10 +152,17 @@ fn pipes_background_processes_and_deleted_files_are_no_obstacle() {
          sleep 1000 & (setsid sleep 1000 &) ; echo x > /dev/null; head -c 8 /dev/urandom > r; sed -i s/text/TEXT/ in; cat in >> out",
     );
     let output = world.run().output();
-    assert_eq!(std::fs::read_to_string(world.request.output.join("out")).expect("out"), "text\ntext\nTEXT\n");
+    assert_eq!(
+        std::fs::read_to_string(world.request.output.join("out")).expect("out"),
+        "text\ntext\nTEXT\n"
+    );
     assert!(output.materials.iter().all(|m| !m.path.starts_with("/dev/")));
-    let classes: Vec<_> =
-        output.materials.iter().filter(|m| m.path == "/build/source/in").map(|m| m.class.clone()).collect();
+    let classes: Vec<_> = output
+        .materials
+        .iter()
+        .filter(|m| m.path == "/build/source/in")
+        .map(|m| m.class.clone())
+        .collect();
     assert!(classes.contains(&Class::Source) && classes.contains(&Class::Generated), "{classes:?}");
 }
 
@@ -154,7 +171,8 @@ fn a_step_that_tries_the_network_in_vain_is_reported() {
     if !privileged() {
         return;
     }
-    let world = World::shell(&[("x", "")], "bash -c 'exec 3<>/dev/tcp/192.0.2.1/80' || true; touch out");
+    let world =
+        World::shell(&[("x", "")], "bash -c 'exec 3<>/dev/tcp/192.0.2.1/80' || true; touch out");
     let told = world.run();
     assert!(told.events.iter().any(|e| matches!(e, Event::NetworkAttempts { attempts: 1.., .. })));
     assert!(told.output().commands[0].network_attempts > 0);

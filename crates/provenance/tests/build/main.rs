@@ -2,7 +2,13 @@
 //!
 //! As root everything runs; otherwise only the refusal to weaken does.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 mod attacks;
 mod honest;

@@ -96,10 +96,19 @@ impl World {
     pub fn c_project() -> Self {
         Self::new(
             &[
-                ("Makefile", "bin/hello: src/main.o src/greet.o\n\tmkdir -p bin\n\t$(CC) -o $@ $^\n"),
-                ("src/main.c", "#include \"greet.h\"\nint main(void) { greet(\"world\"); return 0; }\n"),
+                (
+                    "Makefile",
+                    "bin/hello: src/main.o src/greet.o\n\tmkdir -p bin\n\t$(CC) -o $@ $^\n",
+                ),
+                (
+                    "src/main.c",
+                    "#include \"greet.h\"\nint main(void) { greet(\"world\"); return 0; }\n",
+                ),
                 ("src/greet.h", "void greet(const char *);\n"),
-                ("src/greet.c", "#include <stdio.h>\n#include \"greet.h\"\nvoid greet(const char *n) { printf(\"hello %s\\n\", n); }\n"),
+                (
+                    "src/greet.c",
+                    "#include <stdio.h>\n#include \"greet.h\"\nvoid greet(const char *n) { printf(\"hello %s\\n\", n); }\n",
+                ),
             ],
             &[&["make", "-j2"]],
             &["bin/hello"],
@@ -140,17 +149,25 @@ impl World {
     /// tmpfs over `/mnt` that only this thread sees, and the package database is reached by links.
     pub fn private_host(&mut self) -> PathBuf {
         unshare(CloneFlags::CLONE_NEWNS).expect("mount namespace");
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private mounts");
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .expect("private mounts");
         mount("test", "/mnt", "tmpfs", MountFlags::empty(), None).expect("tmpfs");
         let host = PathBuf::from("/mnt/host");
         for directory in ["upper", "work", "host/usr", "host/var/lib"] {
             fs::create_dir_all(Path::new("/mnt").join(directory)).expect("directory");
         }
         let layers = c"lowerdir=/usr,upperdir=/mnt/upper,workdir=/mnt/work";
-        mount("test", host.join("usr"), "overlay", MountFlags::empty(), Some(layers)).expect("overlay");
+        mount("test", host.join("usr"), "overlay", MountFlags::empty(), Some(layers))
+            .expect("overlay");
         let device = |path: &Path| fs::metadata(path).expect("directory").dev();
-        assert_ne!(device(&host.join("usr")), device(Path::new("/usr")), "writes must not reach the real /usr");
-        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, host.join(name)).expect("link");
+        assert_ne!(
+            device(&host.join("usr")),
+            device(Path::new("/usr")),
+            "writes must not reach the real /usr"
+        );
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, host.join(name)).expect("link")
+        };
         link("/var/lib/dpkg", "var/lib/dpkg");
         link("/etc", "etc");
         for name in ["bin", "sbin", "lib", "lib64"] {

@@ -17,6 +17,15 @@ use parse::{Diversion, Stanza};
 /// Largest database file that is read.
 const MAX_SIZE: u64 = 256 << 20;
 
+/// Whether `/NAME` is a link to `/usr/NAME` on the host whose root file system is at `root`. Where
+/// only `/usr` of the host is shown, it is taken to be one if `/usr` has such a directory.
+pub(super) fn is_merged(root: &Path, name: &str) -> bool {
+    match root.join(name).symlink_metadata() {
+        Ok(metadata) => metadata.is_symlink(),
+        Err(_) => root.join("usr").join(name).is_dir(),
+    }
+}
+
 /// Directories that a merged `/usr` makes links of.
 pub(super) const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
@@ -79,7 +88,9 @@ impl Toolchain {
             .files
             .iter()
             .filter(|(path, _)| path.starts_with(directory))
-            .map(|(path, owners)| (path.as_str(), owners.iter().map(|(_, digest)| *digest).collect()))
+            .map(|(path, owners)| {
+                (path.as_str(), owners.iter().map(|(_, digest)| *digest).collect())
+            })
             .collect();
         found.sort_unstable();
         found
@@ -109,12 +120,17 @@ impl Packages {
                 providers.entry(name.clone()).or_default().push(index);
             }
         }
-        let merged = MERGED
-            .into_iter()
-            .filter(|name| root.join(name).symlink_metadata().is_ok_and(|m| m.is_symlink()))
-            .collect();
+        let merged = MERGED.into_iter().filter(|name| is_merged(root, name)).collect();
         let distribution = Distribution::read(root);
-        Ok(Self { root: root.to_owned(), stanzas, by_name, providers, diversions, merged, distribution })
+        Ok(Self {
+            root: root.to_owned(),
+            stanzas,
+            by_name,
+            providers,
+            diversions,
+            merged,
+            distribution,
+        })
     }
 
     /// The declared packages, essential ones (which Debian lets every package rely on unsaid), and
@@ -124,7 +140,10 @@ impl Packages {
         for entry in declared {
             open.extend(self.declared(entry)?);
         }
-        open.extend((0..self.stanzas.len()).filter(|i| self.stanzas[*i].installed && self.stanzas[*i].essential));
+        open.extend(
+            (0..self.stanzas.len())
+                .filter(|i| self.stanzas[*i].installed && self.stanzas[*i].essential),
+        );
         let mut closure = BTreeSet::new();
         while let Some(index) = open.pop() {
             if closure.insert(index) {
@@ -138,7 +157,9 @@ impl Packages {
 
     /// Who owns `path`, for a file whose digest no package of the toolchain gives.
     pub fn owner(&self, path: &str, toolchain: &Toolchain) -> Owner {
-        if let Some(diversion) = self.diversions.iter().find(|d| self.canonical(&d.from) == path && d.by.is_none()) {
+        if let Some(diversion) =
+            self.diversions.iter().find(|d| self.canonical(&d.from) == path && d.by.is_none())
+        {
             return Owner::Diverted(diversion.to.clone());
         }
         let mut names = BTreeSet::new();
@@ -196,16 +217,23 @@ impl Packages {
     /// Every installed alternative may be the one that is used; a virtual name stands for its
     /// providers when no alternative exists under its own name.
     fn satisfying(&self, group: &[String], near: &str) -> Vec<usize> {
-        let real: Vec<usize> = group.iter().flat_map(|name| self.installed(name, Some(near))).collect();
+        let real: Vec<usize> =
+            group.iter().flat_map(|name| self.installed(name, Some(near))).collect();
         if !real.is_empty() {
             return real;
         }
         let plain = |name: &String| name.split(':').next().unwrap_or_default().to_owned();
-        group.iter().filter_map(|name| self.providers.get(&plain(name))).flatten().copied().collect()
+        group
+            .iter()
+            .filter_map(|name| self.providers.get(&plain(name)))
+            .flatten()
+            .copied()
+            .collect()
     }
 
     fn load(&self, closure: &BTreeSet<usize>) -> Result<Toolchain, BuildError> {
-        let mut toolchain = Toolchain { packages: Vec::new(), files: HashMap::new(), conffiles: Vec::new() };
+        let mut toolchain =
+            Toolchain { packages: Vec::new(), files: HashMap::new(), conffiles: Vec::new() };
         for stanza in closure.iter().map(|i| &self.stanzas[*i]) {
             let index = toolchain.packages.len();
             toolchain.packages.push(self.package(stanza));
@@ -269,7 +297,12 @@ impl Packages {
         if let Some(release) = release {
             purl.push_str(&format!("&distro={}-{}", percent(id), percent(release)));
         }
-        Package { name: name.clone(), version: version.clone(), architecture: architecture.clone(), purl }
+        Package {
+            name: name.clone(),
+            version: version.clone(),
+            architecture: architecture.clone(),
+            purl,
+        }
     }
 }
 
@@ -293,7 +326,9 @@ impl Distribution {
 /// Percent-encodes for a package URL: everything but letters, digits and `.`, `-`, `_`, `~`.
 fn percent(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 fn read(path: &Path) -> Result<String, BuildError> {
@@ -302,7 +337,8 @@ fn read(path: &Path) -> Result<String, BuildError> {
         return Err(damaged(path, format!("larger than {MAX_SIZE} bytes")));
     }
     let bytes = fs::read(path).map_err(|e| damaged(path, e))?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 fn damaged(path: &Path, problem: impl std::fmt::Display) -> BuildError {
@@ -343,10 +379,12 @@ mod tests {
             let list: String = paths.iter().map(|p| format!("/{p}\n")).collect();
             let file = if name == "libc" { "libc:amd64" } else { name };
             fs::write(root.join(format!("var/lib/dpkg/info/{file}.md5sums")), sums).expect("sums");
-            fs::write(root.join(format!("var/lib/dpkg/info/{file}.list")), list + "/usr/bin/x\n").expect("list");
+            fs::write(root.join(format!("var/lib/dpkg/info/{file}.list")), list + "/usr/bin/x\n")
+                .expect("list");
         }
         fs::write(root.join("var/lib/dpkg/status"), status).expect("status");
-        fs::write(root.join("var/lib/dpkg/diversions"), "/bin/sh\n/bin/sh.distrib\ndash\n").expect("diversions");
+        fs::write(root.join("var/lib/dpkg/diversions"), "/bin/sh\n/bin/sh.distrib\ndash\n")
+            .expect("diversions");
         dir
     }
 
@@ -371,7 +409,11 @@ mod tests {
         let packages = Packages::read(host.path()).expect("a database");
         let toolchain = packages.toolchain(&declare(&["gcc"])).expect("installed");
         let owners = |path: &str| {
-            toolchain.shipped(path).iter().map(|(i, _)| toolchain.packages[*i].name.clone()).collect::<Vec<_>>()
+            toolchain
+                .shipped(path)
+                .iter()
+                .map(|(i, _)| toolchain.packages[*i].name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(owners("/usr/bin/sh"), ["dash"]);
         assert_eq!(owners("/usr/bin/sh.distrib"), ["libc"]);
@@ -384,7 +426,9 @@ mod tests {
         let host = host();
         let packages = Packages::read(host.path()).expect("a database");
         let toolchain = packages.toolchain(&declare(&["libc"])).expect("installed");
-        assert!(matches!(packages.owner("/usr/bin/bison", &toolchain), Owner::Outside(p) if p == "bison"));
+        assert!(
+            matches!(packages.owner("/usr/bin/bison", &toolchain), Owner::Outside(p) if p == "bison")
+        );
         assert!(matches!(packages.owner("/usr/bin/x", &toolchain), Owner::WithoutDigest(_)));
         assert!(matches!(packages.owner("/usr/local/bin/cc", &toolchain), Owner::Nobody));
     }
@@ -395,8 +439,12 @@ mod tests {
         let packages = Packages::read(host.path()).expect("a database");
         assert!(packages.toolchain(&declare(&["gcc=1:2+b~3"])).is_ok());
         let missing = packages.toolchain(&declare(&["rustc"])).err();
-        assert!(matches!(missing, Some(BuildError::PackageMissing { package }) if package == "rustc"));
+        assert!(
+            matches!(missing, Some(BuildError::PackageMissing { package }) if package == "rustc")
+        );
         let pinned = packages.toolchain(&declare(&["gcc=2"])).err();
-        assert!(matches!(pinned, Some(BuildError::PackageVersion { found, .. }) if found == "1:2+b~3"));
+        assert!(
+            matches!(pinned, Some(BuildError::PackageVersion { found, .. }) if found == "1:2+b~3")
+        );
     }
 }

@@ -168,7 +168,10 @@ Conffiles:
         let stanzas = status(STATUS).expect("a plain status file");
         assert_eq!(stanzas.len(), 2);
         assert!(stanzas[0].installed && !stanzas[1].installed);
-        assert_eq!(stanzas[0].depends, [vec!["cpp".to_owned()], vec!["gcc-12".into(), "other:any".into()]]);
+        assert_eq!(
+            stanzas[0].depends,
+            [vec!["cpp".to_owned()], vec!["gcc-12".into(), "other:any".into()]]
+        );
         assert_eq!(stanzas[0].provides, ["c-compiler", "gcc-x86-64-linux-gnu"]);
         let paths: Vec<_> = stanzas[1].conffiles.iter().map(|(p, _)| p.as_str()).collect();
         assert_eq!(paths, ["/etc/gone.conf"]);
@@ -177,7 +180,11 @@ Conffiles:
     #[test]
     fn refuses_a_damaged_database() {
         assert!(md5sums("0123456789abcdef0123456789abcdef  usr/bin/x\n").is_ok());
-        for bad in ["0123  usr/bin/x", "0123456789abcdef0123456789abcdef", "zz23456789abcdef0123456789abcdef  x"] {
+        for bad in [
+            "0123  usr/bin/x",
+            "0123456789abcdef0123456789abcdef",
+            "zz23456789abcdef0123456789abcdef  x",
+        ] {
             assert!(md5sums(bad).is_err(), "{bad:?}");
         }
         assert!(diversions("/a\n/b\ndash\n").is_ok());
