@@ -52,6 +52,8 @@ pub struct Places {
     pub repository: PathBuf,
     /// The host's root file system as far as a toolchain needs it, read-only.
     pub host_root: PathBuf,
+    /// Configuration of the resolver for fetch steps.
+    pub resolver: PathBuf,
     /// Receives the artifacts.
     pub output: PathBuf,
     /// A directory in the enclave's own memory.
@@ -172,6 +174,7 @@ fn observed_build(
         host_root: places.host_root.clone(),
         build: build.clone(),
         source_date_epoch: verified.time,
+        resolver: places.resolver.clone(),
         output: places.output.clone(),
         helper: places.helper.clone(),
     };

@@ -60,7 +60,7 @@ impl Failure {
 
     /// The same as a usage error: it was an argument that was refused.
     #[must_use]
-    pub const fn as_usage(mut self) -> Self {
+    pub const fn into_usage(mut self) -> Self {
         self.kind = Kind::Usage;
         self
     }

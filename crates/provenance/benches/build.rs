@@ -118,6 +118,7 @@ fn observed(files: &BTreeMap<String, String>) -> usize {
             env: BTreeMap::new(),
         },
         source_date_epoch: 1,
+        resolver: PathBuf::from("/etc/resolv.conf"),
         output,
         helper: Helper {
             program: PathBuf::from(env!("CARGO_BIN_EXE_casemate-build-helper")),

@@ -13,7 +13,7 @@ use casemate_spec::Kind;
 use casemate_statement::bundle::ReleaseBundle;
 use indicatif::ProgressBar;
 
-use super::service::{Line, REQUEST, Refused};
+use super::service::{Line, REQUEST, RESOLVER, Refused};
 use crate::args::{Build, Format};
 use crate::bundles;
 use crate::failure::{self, Failure};
@@ -48,6 +48,8 @@ pub fn run(installation: &Installation, format: Format, args: &Build) -> Result<
     let bytes =
         serde_json::to_vec(&request).map_err(|e| failure::usage(format!("build request: {e}")))?;
     replace(&work.path().join(REQUEST), &bytes)?;
+    // Untrusted like the network it leads to; a machine without one resolves no names in the build.
+    let _ = fs::copy("/etc/resolv.conf", work.path().join(RESOLVER));
 
     let program = serving::builder(&repository, work.path())?;
     let mut options = workload::options(Some(installation), program)?;

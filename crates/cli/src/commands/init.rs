@@ -131,7 +131,7 @@ impl Making {
             builders: vec![self.builder()?],
             tees: vec![self.tee.clone()],
         };
-        trust.check().map_err(|e| Failure::from(e).as_usage())?;
+        trust.check().map_err(|e| Failure::from(e).into_usage())?;
         Ok(trust)
     }
 

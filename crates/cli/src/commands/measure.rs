@@ -1,6 +1,6 @@
 //! `casemate measure`: what a workload is, without running it, and what differs between two.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use casemate_spec::Kind;
 use casemate_spec::workload::{Difference, WorkloadDetail};
@@ -40,7 +40,7 @@ fn measured(dir: Option<&Path>, args: &Measure) -> Result<WorkloadDetail, Failur
     Ok(casemate_enclave::measure(&program)?)
 }
 
-fn read_detail(path: &PathBuf) -> Result<WorkloadDetail, Failure> {
+fn read_detail(path: &Path) -> Result<WorkloadDetail, Failure> {
     let detail: WorkloadDetail = serde_json::from_slice(&read(path)?).map_err(|e| {
         failure::usage(format!("{}: not a measurement: {e}", path.display()))
             .fix("write one with: casemate measure -o FILE -- PROGRAM")

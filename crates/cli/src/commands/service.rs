@@ -31,6 +31,9 @@ pub const GENESIS: &str = "genesis.json";
 /// Where the builder finds what it is asked for.
 pub const REQUEST: &str = "request.json";
 
+/// Where the builder finds the resolver's configuration for fetch steps.
+pub const RESOLVER: &str = "resolv.conf";
+
 /// What the builder prints, one JSON value a line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -143,6 +146,7 @@ fn built(
     let places = Places {
         repository: PathBuf::from(REPOSITORY),
         host_root: PathBuf::from(HOST),
+        resolver: data.join(RESOLVER),
         output,
         memory: PathBuf::from(MEMORY),
         helper: Helper {

@@ -1,6 +1,6 @@
 //! `casemate trust`: whom this installation believes, and how that changes.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use casemate_spec::trust::{Thresholds, TrustFile, TrustSignature};
 use casemate_spec::{Kind, canonical};
@@ -89,7 +89,7 @@ fn next_version(installation: &Installation) -> Result<TrustFile, Failure> {
     Ok(file)
 }
 
-fn write_proposal(file: &TrustFile, path: &PathBuf) -> Result<(), Failure> {
+fn write_proposal(file: &TrustFile, path: &Path) -> Result<(), Failure> {
     file.signed.check()?;
     replace(path, &to_json(file)?)?;
     output::line(&format!("proposed version {} in {}", file.signed.version, path.display()));
@@ -97,7 +97,7 @@ fn write_proposal(file: &TrustFile, path: &PathBuf) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sign(path: &PathBuf, key: &PathBuf) -> Result<(), Failure> {
+fn sign(path: &Path, key: &Path) -> Result<(), Failure> {
     let mut file = TrustFile::parse(&read(path)?)?;
     let message = canonical::to_vec(&file.signed)?;
     let signature = keys::sign(key, casemate_spec::trust::NAMESPACE, &message)?;
@@ -116,7 +116,7 @@ fn sign(path: &PathBuf, key: &PathBuf) -> Result<(), Failure> {
 
 /// Puts a signed version into force. The services take it up when they next start, and refuse any
 /// older one from then on.
-fn install(installation: &Installation, path: &PathBuf) -> Result<(), Failure> {
+fn install(installation: &Installation, path: &Path) -> Result<(), Failure> {
     let new = TrustFile::parse(&read(path)?)?;
     let old = installation.trust()?;
     casemate_verify::trust::check_successor(&old, &new)?;

@@ -369,6 +369,9 @@ fn evidence(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Changes something in a copy of the log, given its directory and its newest entries.
+type Tamper = fn(&Path, &Path) -> std::io::Result<()>;
+
 fn ledger(stage: &mut Stage) -> Result<(), Failure> {
     let shown = stage.casemate(&["ledger", "show", "--format", "json"])?;
     fs::write(stage.path("known.json"), &shown.stdout)
@@ -377,7 +380,7 @@ fn ledger(stage: &mut Stage) -> Result<(), Failure> {
     stage.must(honest.status == 0, "the honest log is accepted");
     let log = stage.path(".casemate/ledger/log");
     let entries = newest_entries(&log.join("tile/entries"))?;
-    let cases: [(&str, &str, fn(&Path, &Path) -> std::io::Result<()>); 3] = [
+    let cases: [(&str, &str, Tamper); 3] = [
         ("a leaf edited", "CM-LEDG-0001", |log, entries| {
             let path = log.join(entries);
             let mut bytes = fs::read(&path)?;

@@ -54,6 +54,8 @@ pub struct Request {
     pub build: Build,
     /// Time of the commit, given to the steps as `SOURCE_DATE_EPOCH`.
     pub source_date_epoch: i64,
+    /// Configuration of the resolver for fetch steps; where it is missing they resolve no names.
+    pub resolver: PathBuf,
     /// Existing directory that receives the artifacts under their file names.
     pub output: PathBuf,
     /// How to start the helper processes.

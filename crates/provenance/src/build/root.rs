@@ -186,13 +186,9 @@ fn refuse_extra_files(tree: &SourceTree, top: &Path, inside: &Path) -> Result<()
     Ok(())
 }
 
-/// Writes the resolver's configuration for a step with network, and takes it away after.
-pub(super) fn resolver(host: &Path) -> Option<(String, Vec<u8>)> {
-    ["etc/resolv.conf", "run/systemd/resolve/resolv.conf"]
-        .into_iter()
-        .flat_map(|file| [Path::new("/").join(file), host.join(file)])
-        .find_map(|file| fs::read(file).ok())
-        .map(|bytes| ("/etc/resolv.conf".to_owned(), bytes))
+/// The resolver's configuration for a step with network, and where it goes.
+pub(super) fn resolver(file: &Path) -> Option<(String, Vec<u8>)> {
+    fs::read(file).ok().map(|bytes| ("/etc/resolv.conf".to_owned(), bytes))
 }
 
 /// The path at which the observer sees what the steps see at `inside`.

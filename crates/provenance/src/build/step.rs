@@ -15,6 +15,9 @@ use super::{BuildError, Event, Helper, helper};
 const TAIL_LINES: usize = 20;
 const TAIL_WIDTH: usize = 400;
 
+/// The variable in which the agent names the descriptor of the host's network namespace.
+const HOST_NETWORK: &str = "CASEMATE_HOST_NETNS";
+
 /// A step that is to run.
 pub(super) struct Step<'a> {
     pub command: &'a [String],
@@ -125,6 +128,9 @@ impl Step<'_> {
                 .spawn(|| {
                     nix::sched::unshare(flags)
                         .map_err(|e| BuildError::setup("making the step's namespaces", e))?;
+                    if self.fetch {
+                        enter_host_network()?;
+                    }
                     command
                         .spawn()
                         .map_err(|e| BuildError::setup("starting the step's first process", e))
@@ -135,6 +141,15 @@ impl Step<'_> {
             Err(BuildError::setup("starting the step's first process", "panic"))
         })
     }
+}
+
+/// Takes the calling thread to the host's network, where the agent of the builder's enclave has
+/// left a way there. Outside of an enclave the host's network is the one it is in.
+fn enter_host_network() -> Result<(), BuildError> {
+    let Ok(number) = std::env::var(HOST_NETWORK) else { return Ok(()) };
+    let failed = |e: std::io::Error| BuildError::setup("entering the host's network", e);
+    let namespace = std::fs::File::open(format!("/proc/self/fd/{number}")).map_err(failed)?;
+    nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))
 }
 
 fn next_report(from: &mut BufReader<ChildStderr>) -> Result<Option<Report>, BuildError> {

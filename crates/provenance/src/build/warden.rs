@@ -87,7 +87,7 @@ fn build(request: &Request) -> Result<Output, BuildError> {
     for path in world.skipped {
         emit_event(Event::ConfigurationSkipped { path });
     }
-    let resolver = root::resolver(&host_path);
+    let resolver = root::resolver(&request.resolver);
     root::write_source(&request.source, &source, request.source_date_epoch)?;
     let expected = request
         .source

@@ -74,6 +74,7 @@ impl World {
                 env: BTreeMap::new(),
             },
             source_date_epoch: 1_700_000_000,
+            resolver: PathBuf::from("/etc/resolv.conf"),
             output,
             helper: Helper {
                 program: PathBuf::from(env!("CARGO_BIN_EXE_casemate-build-helper")),
