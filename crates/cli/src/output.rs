@@ -37,11 +37,19 @@ pub fn error_line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// A named value on standard output: name in 16 columns, long values wrapped beneath.
+/// A named value on standard output: name in 16 columns, long values wrapped beneath. What is wider
+/// than that column, such as a digest, has a line to itself.
 pub fn field(name: &str, value: &str) {
     let mut label = name;
     for part in wrap(value, WIDTH - 18) {
-        line(&format!("  {label:<15} {part}"));
+        if part.chars().count() > WIDTH - 18 {
+            if !label.is_empty() {
+                line(&format!("  {label}"));
+            }
+            line(&format!("    {part}"));
+        } else {
+            line(&format!("  {label:<15} {part}"));
+        }
         label = "";
     }
     if value.is_empty() {
@@ -64,23 +72,18 @@ pub fn check(passed: bool, text: &str) {
     }
 }
 
-/// `text` in pieces of at most `width` columns, broken at spaces where there are any.
+/// `text` in pieces of at most `width` columns, broken at spaces. A longer word stays whole, so that
+/// a digest can be copied.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
         let mut current = String::new();
         for word in paragraph.split(' ') {
-            let mut word = word;
             let used = current.chars().count();
             if used > 0 && used + 1 + word.chars().count() > width {
                 lines.push(std::mem::take(&mut current));
             } else if used > 0 {
                 current.push(' ');
-            }
-            while word.chars().count() > width {
-                let cut = word.char_indices().nth(width).map_or(word.len(), |(i, _)| i);
-                lines.push(word[..cut].to_owned());
-                word = &word[cut..];
             }
             current.push_str(word);
         }
@@ -118,9 +121,9 @@ mod tests {
     use super::wrap;
 
     #[test]
-    fn wraps_at_spaces_and_breaks_long_words() {
+    fn wraps_at_spaces_and_keeps_long_words_whole() {
         assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
-        assert_eq!(wrap("abcdefg", 3), ["abc", "def", "g"]);
-        assert_eq!(wrap("x abcdefg", 3), ["x", "abc", "def", "g"]);
+        assert_eq!(wrap("abcdefg", 3), ["abcdefg"]);
+        assert_eq!(wrap("x abcdefg y", 3), ["x", "abcdefg", "y"]);
     }
 }

@@ -196,8 +196,9 @@ fn show(answer: &Answer) {
         output::line("+- toolchain");
     }
     for package in &answer.packages {
-        let name: String = package.purl.chars().take(output::WIDTH - 18).collect();
-        output::line(&format!("|  +- {:>4} of {name}", package.files));
+        let name = package.purl.split('?').next().unwrap_or(&package.purl);
+        let name: String = name.chars().take(output::WIDTH - 24).collect();
+        output::line(&format!("|  +- {name} ({} files)", package.files));
     }
     output::line(&format!("+- approved by {}", answer.approved_by.join(", ")));
     let entries: Vec<String> = answer.ledger_entries.iter().map(u64::to_string).collect();
