@@ -383,9 +383,12 @@ pub enum TrustCommand {
         /// Approvers a new trust file needs.
         #[arg(long, value_name = "K")]
         trust_threshold: Option<usize>,
-        /// Replace the developers.
+        /// Replace the developers with SSH keys; those with OpenPGP keys stay.
         #[arg(long, value_name = "ALLOWED_SIGNERS")]
         developers: Option<PathBuf>,
+        /// Replace the developers with OpenPGP keys; those with SSH keys stay. May be repeated.
+        #[arg(long = "developer-openpgp", value_name = "CERT.asc")]
+        developers_openpgp: Vec<PathBuf>,
     },
     /// Add an approver's signature to a proposed version.
     Sign {

@@ -4,6 +4,7 @@ use casemate_spec::{Coded, Kind};
 use serde::Serialize;
 
 use crate::args::Format;
+use crate::output::{WIDTH, error_line, wrap};
 
 /// A failure on its way to the terminal: what failed, why, what to do next.
 #[derive(Debug, Clone, Serialize)]
@@ -89,9 +90,14 @@ impl Failure {
         match format {
             _ if self.told => {}
             Format::Text => {
-                crate::output::error_line(&format!("casemate: {}: {}", self.code, self.message));
-                if let Some(fix) = &self.fix {
-                    crate::output::error_line(&format!("  fix: {fix}"));
+                let (code, message) = (&self.code, &self.message);
+                let mut lines = wrap(&format!("casemate: {code}: {message}"), WIDTH - 2);
+                lines.extend(
+                    self.fix.iter().flat_map(|fix| wrap(&format!("fix: {fix}"), WIDTH - 2)),
+                );
+                for (number, line) in lines.iter().enumerate() {
+                    let indent = if number == 0 { "" } else { "  " };
+                    error_line(&format!("{indent}{line}"));
                 }
             }
             Format::Json => crate::output::json(&serde_json::json!({ "error": self })),

@@ -8,7 +8,7 @@
 //! | `run/` | the running services: lock, addresses, log |
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Service;
 use crate::failure::{self, Failure};
+
+/// Largest file that a command reads whole, in bytes: a release bundle's limit.
+const MAX_FILE: u64 = 256 << 20;
 
 /// Name of the directory when none is given.
 pub const DEFAULT_NAME: &str = ".casemate";
@@ -164,7 +167,22 @@ pub fn read_trust(path: &Path) -> Result<TrustFile, Failure> {
 /// # Errors
 /// If it can not be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|e| failure::io(&path.display().to_string(), &e))
+    let shown = path.display().to_string();
+    let io = |e: std::io::Error| failure::io(&shown, &e);
+    // Before it is opened: a named pipe without a writer would keep this waiting.
+    let metadata = fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(failure::usage(format!("{shown}: not a regular file")));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(failure::usage(format!(
+            "{shown}: {} bytes, expected at most {MAX_FILE}",
+            metadata.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|f| f.take(MAX_FILE).read_to_end(&mut bytes)).map_err(io)?;
+    Ok(bytes)
 }
 
 /// Replaces `path` in one step: a reader sees the old bytes or the new, also after a crash.
@@ -172,6 +190,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// If the directory is not writable.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    // A link keeps its place; what it leads to is replaced.
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path);
     let context = |e: std::io::Error| failure::io(&path.display().to_string(), &e);
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(context)?;

@@ -9,12 +9,14 @@ mod installation;
 mod keys;
 mod output;
 mod people;
+mod scratch;
 mod serving;
 mod workload;
 
 use std::process::ExitCode;
 
 use args::{Cli, Command};
+use casemate_spec::Kind;
 use clap::{CommandFactory as _, Parser as _};
 use failure::Failure;
 use installation::Installation;
@@ -29,6 +31,15 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match dispatch(&cli) {
+        Ok(0) if output::was_lost() => {
+            let lost = Failure::new(
+                "CM-CLI-0003",
+                Kind::Environment,
+                "standard output could not be written",
+            );
+            lost.show(args::Format::Text);
+            ExitCode::from(lost.exit_status())
+        }
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
             failure.show(cli.format);

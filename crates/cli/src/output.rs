@@ -1,27 +1,38 @@
 //! Everything that reaches standard output and standard error, at most 80 columns wide.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 /// Columns that text is laid out for.
 pub const WIDTH: usize = 80;
 
-/// One line on standard output. A closed pipe ends the process quietly, as `head` expects.
-pub fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if writeln!(out, "{text}").is_err() {
-        std::process::exit(0);
+/// Whether something could not be written to standard output, other than to a reader who left.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether output was lost: a full disk, a device that failed. A reader who left wanted no more.
+pub fn was_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Notes a failed write. What a command does and how it ends never depends on who reads along.
+fn note(result: std::io::Result<()>) {
+    if result.is_err_and(|e| e.kind() != ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
     }
+}
+
+/// One line on standard output.
+pub fn line(text: &str) {
+    note(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
 /// Bytes on standard output, as they are.
 pub fn raw(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+    note(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
 /// One JSON value on standard output.
@@ -77,6 +88,7 @@ pub fn check(passed: bool, text: &str) {
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
+        let paragraph = plain(paragraph);
         let mut current = String::new();
         for word in paragraph.split(' ') {
             let used = current.chars().count();
@@ -90,6 +102,14 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         lines.push(current);
     }
     lines
+}
+
+/// `text` with every control character made visible, so that no file name or file content can
+/// move the cursor, clear the screen or forge a line.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() })
+        .collect()
 }
 
 /// Colour only where a person looks at a terminal and has not asked for none.
@@ -118,7 +138,13 @@ pub fn red(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::wrap;
+    use super::{plain, wrap};
+
+    #[test]
+    fn nothing_in_a_text_reaches_the_terminal_as_a_command() {
+        assert_eq!(plain("a\u{1b}[2Jb\nACCEPTED"), "a\\u{1b}[2Jb\\nACCEPTED");
+        assert!(wrap("\u{1b}[2J", 80).iter().all(|l| !l.contains('\u{1b}')));
+    }
 
     #[test]
     fn wraps_at_spaces_and_keeps_long_words_whole() {

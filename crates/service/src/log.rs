@@ -42,6 +42,12 @@ pub trait LogClient: Send + Sync {
     /// If the ledger does not answer or its signature does not hold.
     fn checkpoint(&self) -> Result<Checkpoint, ServiceError>;
 
+    /// Checks that the log as it is now continues the log of an earlier, verified checkpoint.
+    ///
+    /// # Errors
+    /// If it was rolled back, is another log, or the ledger does not answer.
+    fn continues(&self, earlier: &Checkpoint) -> Result<(), ServiceError>;
+
     /// The leaves from index `from` up to and without `to`; at least one, perhaps fewer than asked
     /// for. Not yet checked against any root.
     ///
@@ -91,6 +97,11 @@ impl LogClient for Ledger {
 
     fn checkpoint(&self) -> Result<Checkpoint, ServiceError> {
         self.client.checkpoint().map(|p| p.checkpoint).map_err(ServiceError::other)
+    }
+
+    fn continues(&self, earlier: &Checkpoint) -> Result<(), ServiceError> {
+        let now = self.client.checkpoint().map_err(ServiceError::other)?.checkpoint;
+        self.client.consistency(earlier, &now).map(drop).map_err(ServiceError::other)
     }
 
     fn leaves(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, ServiceError> {

@@ -90,6 +90,8 @@ pub enum Fault {
     RequestLost,
     /// What is sent arrives and is logged; the answer does not come back.
     AnswerLost,
+    /// The log no longer continues what it signed before.
+    Forked,
 }
 
 /// A real ledger in a directory, called directly.
@@ -176,6 +178,15 @@ impl LogClient for TestLog {
 
     fn checkpoint(&self) -> Result<Checkpoint, ServiceError> {
         Ok(self.log.published().checkpoint.clone())
+    }
+
+    /// Bundles of the test kits are logged elsewhere, so whether this log continues theirs is said by
+    /// the fault; that a real client finds it out is tested with the ledger.
+    fn continues(&self, earlier: &Checkpoint) -> Result<(), ServiceError> {
+        if self.fault.load(Ordering::SeqCst) == Fault::Forked as u8 {
+            return Err(ServiceError::Ledger(format!("forked before size {}", earlier.size)));
+        }
+        Ok(())
     }
 
     fn leaves(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, ServiceError> {

@@ -19,6 +19,7 @@ use casemate_statement::bundle::{ArtifactSignature, ReleaseBundle};
 use casemate_statement::dsse::Envelope;
 use casemate_statement::json::Base64;
 use casemate_statement::sigstore;
+use casemate_tlog::Checkpoint;
 use casemate_verify::{verify_bundle, verify_for_signing};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,7 @@ impl Signer {
         let now = self.clock.now();
         let verdict = verify_for_signing(&bundle, &self.trust, now);
         verdict.result().map_err(|first| SignerError::refused(first, &verdict))?;
+        self.check_log(&bundle)?;
         let signed = self.signed(&bundle, now)?;
         self.complete(&mut bundle, signed)?;
         let finished = verify_bundle(&bundle, &self.trust, now);
@@ -117,6 +119,21 @@ impl Signer {
         let version = self.trust.signed.version;
         let info = Info { nonce: nonce.into(), trust: self.digest, version };
         Ok(Answer::sign(INFO_DOMAIN, &self.key, &info)?)
+    }
+
+    /// Checks that everything in the bundle is in the log as it is now. Each entry's own proof only
+    /// shows that it was in *a* state of the log that the log signed: one that was rolled back or
+    /// forked away since would pass.
+    fn check_log(&self, bundle: &ReleaseBundle) -> Result<(), SignerError> {
+        let vkey = self.trust.signed.ledger.vkey.parse().map_err(SignerError::other)?;
+        let entries = [&bundle.source.detail.entry, &bundle.source.summary.entry];
+        let entries = entries.into_iter().chain([&bundle.provenance.entry]);
+        for entry in entries.chain(bundle.approvals.iter().map(|a| &a.entry)) {
+            let note = &entry.inclusion_proof.checkpoint.envelope;
+            let checkpoint = Checkpoint::open(note, &vkey).map_err(SignerError::other)?;
+            self.log.continues(&checkpoint)?;
+        }
+        Ok(())
     }
 
     /// What was signed for this bundle before, or is signed now and sealed.

@@ -132,6 +132,17 @@ fn a_stop_before_or_after_the_ledger_knows_signs_once() {
 }
 
 #[test]
+fn a_bundle_whose_entries_the_log_forked_away_is_refused() {
+    let mut house = House::new();
+    let bundle = house.world.approved();
+    let signer = house.start();
+    house.log.set_fault(Fault::Forked);
+    assert_eq!(house.refuses(&signer, &bundle), "CM-SERV-0020");
+    house.log.set_fault(Fault::None);
+    assert!(house.accepts(&hello(), &signer.sign(bundle).unwrap()));
+}
+
+#[test]
 fn a_bundle_without_a_quorum_of_different_people_is_refused() {
     let mut house = House::new();
     let signer = house.start();

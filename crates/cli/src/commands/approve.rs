@@ -7,9 +7,9 @@ use casemate_statement::bundle::ReleaseBundle;
 use casemate_statement::sshsig::SshSignature;
 
 use crate::args::{Approve, Format};
-use crate::bundles::{self, read_bundle};
+use crate::bundles::{self, LockedBundle};
 use crate::failure::{self, Failure};
-use crate::installation::{Installation, replace};
+use crate::installation::Installation;
 use crate::{keys, output};
 
 /// Runs the command.
@@ -17,9 +17,10 @@ use crate::{keys, output};
 /// # Errors
 /// If the bundle is not good as built, the signer is no approver, or the ledger refuses.
 pub fn run(installation: &Installation, format: Format, args: &Approve) -> Result<(), Failure> {
-    let mut bundle = read_bundle(&args.bundle)?;
+    let mut held = LockedBundle::open(&args.bundle)?;
+    let bundle = &mut held.bundle;
     let trust = installation.trust()?;
-    casemate_verify::verify_built(&bundle, &trust, bundles::now()).result()?;
+    casemate_verify::verify_built(bundle, &trust, bundles::now()).result()?;
     let message = bundle.approval_bytes()?;
     if args.print {
         output::raw(&message);
@@ -32,13 +33,21 @@ pub fn run(installation: &Installation, format: Format, args: &Approve) -> Resul
     };
     signature.verify(NAMESPACE, &message)?;
     let name = approver(&trust, &signature)?;
-    let again = already(&bundle, &trust, &signature, &name)?;
+    let again = already(bundle, &trust, &signature, &name)?;
+    if !again && bundle.release.is_some() {
+        return Err(Failure::new(
+            "CM-CLI-0044",
+            Kind::Refused,
+            format!("{}: the release is signed; its approvals are closed", args.bundle.display()),
+        )
+        .fix("nothing is missing; verify it: casemate verify"));
+    }
     if !again {
         let entry = bundles::ledger(installation, &trust)?.add_sshsig(&signature, &message)?;
         bundle.add_approval(&signature, entry)?;
-        replace(&args.bundle, &bundle.to_bytes()?)?;
+        held.save()?;
     }
-    report(format, &bundle, &trust, &name, again);
+    report(format, &held.bundle, &trust, &name, again);
     Ok(())
 }
 

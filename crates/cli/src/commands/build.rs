@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Seek as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use casemate_builder::{Progress, Request};
@@ -18,6 +18,7 @@ use crate::args::{Build, Format};
 use crate::bundles;
 use crate::failure::{self, Failure};
 use crate::installation::{Installation, replace, sync_dir};
+use crate::scratch::Scratch;
 use crate::{output, serving, workload};
 
 /// Name of the bundle in the output directory.
@@ -28,6 +29,7 @@ pub const BUNDLE: &str = "bundle.json";
 /// # Errors
 /// Whatever the builder refuses; the output directory is then as it was.
 pub fn run(installation: &Installation, format: Format, args: &Build) -> Result<(), Failure> {
+    casemate_provenance::build::check_privilege()?;
     let trust = installation.trust()?;
     let addresses = installation.addresses()?;
     let revision = revision(args)?;
@@ -41,10 +43,7 @@ pub fn run(installation: &Installation, format: Format, args: &Build) -> Result<
     let parent =
         args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|e| failure::io(&parent.display().to_string(), &e))?;
-    let work = tempfile::Builder::new()
-        .prefix(".casemate-build-")
-        .tempdir_in(parent)
-        .map_err(|e| failure::io(&parent.display().to_string(), &e))?;
+    let work = Scratch::new(parent, ".casemate-build-")?;
     let bytes =
         serde_json::to_vec(&request).map_err(|e| failure::usage(format!("build request: {e}")))?;
     replace(&work.path().join(REQUEST), &bytes)?;
@@ -101,7 +100,20 @@ fn repository_name(repository: &Path) -> Result<String, Failure> {
 
 /// The bundle of an earlier, finished build of the same revision in `output`.
 fn already_built(output: &Path, revision: &str) -> Result<Option<ReleaseBundle>, Failure> {
-    let Ok(mut entries) = fs::read_dir(output) else { return Ok(None) };
+    let mut entries = match fs::read_dir(output) {
+        Ok(entries) => entries,
+        Err(e)
+            if e.kind() == std::io::ErrorKind::NotFound
+                && fs::symlink_metadata(output).is_err() =>
+        {
+            return Ok(None);
+        }
+        Err(e) => {
+            return Err(failure::io(&output.display().to_string(), &e)
+                .into_usage()
+                .fix("name a new or empty directory with -o"));
+        }
+    };
     if entries.next().is_none() {
         return Ok(None);
     }
@@ -170,10 +182,15 @@ fn show(bar: &ProgressBar, progress: &Progress, format: Format) {
         }
         Progress::Build(Event::Step { number, total, command, fetch }) => {
             let network = if *fetch { ", with network" } else { "" };
-            say(format!("step {number} of {total}{network}: {}", command.join(" ")));
+            say(format!(
+                "step {number} of {total}{network}: {}",
+                output::plain(&command.join(" "))
+            ));
             bar.set_message("building");
         }
-        Progress::Build(Event::Output { text }) => say(text.trim_end().to_owned()),
+        Progress::Build(Event::Output { text }) => {
+            text.trim_end().lines().for_each(|line| say(output::plain(line)));
+        }
         Progress::Build(Event::NetworkAttempts { command, attempts }) => say(format!(
             "note: {} tried to use the network {attempts} times and got none",
             command.join(" ")
@@ -196,12 +213,12 @@ fn lost(exit: Exit, mut log: File) -> Failure {
     )
 }
 
-/// Moves the finished build into place, the bundle last: a directory with a bundle is whole.
-fn finish(artifacts: &Path, output: &PathBuf, bundle: &ReleaseBundle) -> Result<(), Failure> {
-    fs::create_dir_all(output).map_err(|e| failure::io(&output.display().to_string(), &e))?;
+/// Moves the finished build into place in one step: the output directory is there with everything
+/// in it, or not at all.
+fn finish(artifacts: &Path, output: &Path, bundle: &ReleaseBundle) -> Result<(), Failure> {
+    let io = |e: std::io::Error| failure::io(&output.display().to_string(), &e);
     for artifact in &bundle.artifacts {
-        let (from, to) = (artifacts.join(&artifact.name), output.join(&artifact.name));
-        if bundles::artifact(&from)?.sha256 != artifact.sha256 {
+        if bundles::artifact(&artifacts.join(&artifact.name))?.sha256 != artifact.sha256 {
             return Err(Failure::new(
                 "CM-CLI-0113",
                 Kind::Refused,
@@ -209,10 +226,27 @@ fn finish(artifacts: &Path, output: &PathBuf, bundle: &ReleaseBundle) -> Result<
             )
             .fix("somebody else writes to the output directory; build elsewhere"));
         }
-        fs::rename(&from, &to).map_err(|e| failure::io(&to.display().to_string(), &e))?;
     }
-    sync_dir(output).map_err(|e| failure::io(&output.display().to_string(), &e))?;
-    replace(&output.join(BUNDLE), &bundle.to_bytes()?)
+    replace(&artifacts.join(BUNDLE), &bundle.to_bytes()?)?;
+    sync_dir(artifacts).map_err(io)?;
+    // An existing output directory is empty; a plain one is replaced, a mount point is filled.
+    let real = output.canonicalize();
+    let target = real.as_deref().unwrap_or(output);
+    if fs::rename(artifacts, target).is_err() {
+        fill(artifacts, target, bundle)?;
+    }
+    sync_dir(target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        .map_err(io)
+}
+
+/// Copies the build into a directory that can not be replaced, the bundle last.
+fn fill(artifacts: &Path, target: &Path, bundle: &ReleaseBundle) -> Result<(), Failure> {
+    for name in bundle.artifacts.iter().map(|a| a.name.as_str()).chain([BUNDLE]) {
+        let to = target.join(name);
+        let copied = fs::copy(artifacts.join(name), &to).and_then(|_| File::open(&to)?.sync_all());
+        copied.map_err(|e| failure::io(&to.display().to_string(), &e))?;
+    }
+    sync_dir(target).map_err(|e| failure::io(&target.display().to_string(), &e))
 }
 
 fn report(format: Format, output: &Path, bundle: &ReleaseBundle, again: bool) {

@@ -19,6 +19,7 @@ use crate::args::{Format, Init, Service};
 use crate::bundles::now;
 use crate::failure::{self, Failure};
 use crate::installation::{DEFAULT_NAME, read, replace, service_name, sync_dir};
+use crate::scratch::Scratch;
 use crate::{output, people, serving};
 
 /// Runs the command. The directory appears whole or not at all.
@@ -28,12 +29,7 @@ use crate::{output, people, serving};
 pub fn run(dir: Option<&Path>, format: Format, args: &Init) -> Result<(), Failure> {
     let dir = dir.map_or_else(|| PathBuf::from(DEFAULT_NAME), Path::to_owned);
     if dir.exists() {
-        return Err(Failure::new(
-            "CM-CLI-0012",
-            Kind::Usage,
-            format!("{} exists already; nothing was changed", dir.display()),
-        )
-        .fix("use it, or name another with --dir"));
+        return Err(taken(&dir));
     }
     let approvers = people::approvers(&args.approvers)?;
     let developers = people::developers(args.developers.as_ref(), &args.developers_openpgp)?;
@@ -41,10 +37,7 @@ pub fn run(dir: Option<&Path>, format: Format, args: &Init) -> Result<(), Failur
 
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|e| failure::io(&parent.display().to_string(), &e))?;
-    let partial = tempfile::Builder::new()
-        .prefix(".casemate-init-")
-        .tempdir_in(parent)
-        .map_err(|e| failure::io(&parent.display().to_string(), &e))?;
+    let partial = Scratch::new(parent, ".casemate-init-")?;
     let made = Making::new(partial.path())?;
     let thresholds = Thresholds {
         release: args.threshold,
@@ -58,10 +51,21 @@ pub fn run(dir: Option<&Path>, format: Format, args: &Init) -> Result<(), Failur
     let file = TrustFile { signed: trust, signatures: Vec::new() };
     replace(&partial.path().join("trust.json"), &to_json(&file)?)?;
 
-    let partial = partial.keep();
-    fs::rename(&partial, &dir).map_err(|e| failure::io(&dir.display().to_string(), &e))?;
+    partial.publish(&dir).map_err(|e| match e.kind() {
+        std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists => taken(&dir),
+        _ => failure::io(&dir.display().to_string(), &e),
+    })?;
     sync_dir(parent).map_err(|e| failure::io(&parent.display().to_string(), &e))?;
     report(format, &dir, &file)
+}
+
+fn taken(dir: &Path) -> Failure {
+    Failure::new(
+        "CM-CLI-0012",
+        Kind::Usage,
+        format!("{} exists already; nothing was changed", dir.display()),
+    )
+    .fix("use it, or name another with --dir")
 }
 
 fn report(format: Format, dir: &Path, file: &TrustFile) -> Result<(), Failure> {

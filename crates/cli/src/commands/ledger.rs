@@ -70,7 +70,7 @@ fn show_all(client: &Client, format: Format) -> Result<(), Failure> {
     for (index, record) in entries {
         let what = describe(client, &record).unwrap_or_else(|| "content not kept".into());
         let key: String = keyid(&record).chars().take(12).collect();
-        output::line(&format!("{index:>6}  key {key}  {what}"));
+        output::line(&format!("{index:>6}  key {key}  {}", output::plain(&what)));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! on where they were.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -64,13 +65,15 @@ pub fn stop(installation: &Installation, format: Format) -> Result<(), Failure> 
         say(false);
         return Ok(());
     }
-    let addresses = installation.addresses()?;
-    let pid = i32::try_from(addresses.pid).ok().and_then(Pid::from_raw);
-    let pid =
-        pid.ok_or_else(|| Failure::new("CM-CLI-0121", Kind::Environment, "no process to stop"))?;
+    // Whoever holds the lock wrote its number into it.
+    let text = fs::read_to_string(installation.run_dir().join("lock")).unwrap_or_default();
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw).ok_or_else(|| {
+        let text = "the services are just starting or ending";
+        Failure::new("CM-CLI-0121", Kind::Environment, text).fix("try again in a moment")
+    })?;
     for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, Duration::from_secs(5))] {
         if let Err(e) = kill_process(pid, signal) {
-            return Err(failure::io(&format!("process {}", addresses.pid), &e.into()));
+            return Err(failure::io(&format!("process {}", pid.as_raw_nonzero()), &e.into()));
         }
         let started = Instant::now();
         while started.elapsed() < patience {
@@ -84,27 +87,31 @@ pub fn stop(installation: &Installation, format: Format) -> Result<(), Failure> 
     Err(Failure::new(
         "CM-CLI-0122",
         Kind::Environment,
-        format!("process {} does not end", addresses.pid),
+        format!("process {} does not end", pid.as_raw_nonzero()),
     ))
 }
 
 /// Takes the installation's lock, held as long as the file is open.
 fn lock(installation: &Installation) -> Result<File, Failure> {
     let path = installation.run_dir().join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| failure::io(&path.display().to_string(), &e))?;
-    file.try_lock().map_err(|_| {
-        Failure::new(
-            "CM-CLI-0123",
-            Kind::Environment,
-            "the services of this installation run already",
-        )
-        .fix("casemate stop ends them")
-    })?;
+    let io = |e: std::io::Error| failure::io(&path.display().to_string(), &e);
+    fs::create_dir_all(installation.run_dir()).map_err(io)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    // A command that looks whether services run holds the lock for an instant.
+    let started = Instant::now();
+    while file.try_lock().is_err() {
+        if started.elapsed() > Duration::from_secs(3) {
+            let text = "the services of this installation run already";
+            return Err(
+                Failure::new("CM-CLI-0123", Kind::Environment, text).fix("casemate stop ends them")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What a killed predecessor said of itself is no longer so.
+    let _ = fs::remove_file(installation.run_dir().join("serve.json"));
+    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(io)?;
     Ok(file)
 }
 
@@ -229,10 +236,19 @@ fn supervise(
     result
 }
 
+/// Whether the process behind `addresses` lives and each of its services answers.
+fn answers(addresses: &Addresses) -> bool {
+    Path::new("/proc").join(addresses.pid.to_string()).join("exe").read_link().is_ok()
+        && SERVICES.into_iter().all(|s| Http::new(&addresses.url(s)).get("/healthz").is_ok())
+}
+
 /// Starts the services in a process of their own and waits until they answer.
 fn detach(installation: &Installation, format: Format, args: &Serve) -> Result<(), Failure> {
-    if installation.is_serving() {
-        report(format, &installation.addresses()?, true);
+    // Services that were just killed may hold the lock for an instant; they no longer answer.
+    if let Ok(addresses) = installation.addresses()
+        && answers(&addresses)
+    {
+        report(format, &addresses, true);
         return Ok(());
     }
     let log_path = installation.run_dir().join("serve.log");

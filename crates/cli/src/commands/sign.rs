@@ -3,9 +3,9 @@
 use casemate_signer::client::Client;
 
 use crate::args::{Format, Service, Sign};
-use crate::bundles::{now, read_bundle};
+use crate::bundles::{LockedBundle, now};
 use crate::failure::Failure;
-use crate::installation::{Installation, replace};
+use crate::installation::Installation;
 use crate::output;
 
 /// Runs the command.
@@ -13,13 +13,15 @@ use crate::output;
 /// # Errors
 /// If the signer refuses; the bundle is then as it was.
 pub fn run(installation: &Installation, format: Format, args: &Sign) -> Result<(), Failure> {
-    let bundle = read_bundle(&args.bundle)?;
+    let mut held = LockedBundle::open(&args.bundle)?;
     let trust = installation.trust()?;
     let client = Client::new(&installation.addresses()?.url(Service::Signer));
-    let signed = client.sign(&bundle)?;
+    let signed = client.sign(&held.bundle)?;
     // What came back counts once it verifies here, whoever answered.
     casemate_verify::verify_bundle(&signed, &trust, now()).result()?;
-    replace(&args.bundle, &signed.to_bytes()?)?;
+    held.bundle = signed;
+    held.save()?;
+    let signed = &held.bundle;
     match format {
         Format::Json => output::json(&serde_json::json!({
             "bundle": args.bundle, "artifacts": signed.artifacts, "simulated": true,

@@ -170,7 +170,11 @@ fn blame(
 }
 
 fn show(answer: &Answer) {
-    output::line(&format!("{}  sha256 {}", output::bold(&answer.artifact), short(&answer.sha256)));
+    output::line(&format!(
+        "{}  sha256 {}",
+        output::bold(&output::plain(&answer.artifact)),
+        short(&answer.sha256)
+    ));
     if answer.simulated == Some(true) {
         output::line("|  built in a SIMULATED TEE: its operator could have forged the build");
     }

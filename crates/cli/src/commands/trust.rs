@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use casemate_spec::trust::{Thresholds, TrustFile, TrustSignature};
+use casemate_spec::trust::{Developer, DeveloperKey, Thresholds, TrustFile, TrustSignature};
 use casemate_spec::{Kind, canonical};
 
 use crate::args::{Format, TrustCommand};
 use crate::bundles::now;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::installation::{Installation, read, replace};
 use crate::{keys, output, people};
 
@@ -29,6 +29,7 @@ pub fn run(
             admin_threshold,
             trust_threshold,
             developers,
+            developers_openpgp,
         } => {
             let mut file = next_version(installation)?;
             if !approvers.is_empty() {
@@ -40,12 +41,15 @@ pub fn run(
                 admin: admin_threshold.unwrap_or(admin),
                 trust: trust_threshold.unwrap_or(trust),
             };
-            if developers.is_some() {
-                file.signed.developers = people::developers(developers.as_ref(), &[])?;
-            }
+            let listed = &mut file.signed.developers;
+            let is_ssh = |d: &Developer| matches!(d.key, DeveloperKey::Ssh(_));
+            listed.retain(|d| {
+                if is_ssh(d) { developers.is_none() } else { developers_openpgp.is_empty() }
+            });
+            listed.extend(people::developers(developers.as_ref(), developers_openpgp)?);
             write_proposal(&file, output)
         }
-        TrustCommand::Sign { file, key } => sign(file, key),
+        TrustCommand::Sign { file, key } => sign(installation, file, key),
         TrustCommand::Install { file } => install(installation, file),
     }
 }
@@ -90,17 +94,35 @@ fn next_version(installation: &Installation) -> Result<TrustFile, Failure> {
 }
 
 fn write_proposal(file: &TrustFile, path: &Path) -> Result<(), Failure> {
-    file.signed.check()?;
+    file.signed.check().map_err(|e| Failure::from(e).into_usage())?;
+    if path.exists() {
+        return Err(failure::usage(format!(
+            "{}: exists already; nothing was written",
+            path.display()
+        ))
+        .fix("name a new file with -o"));
+    }
     replace(path, &to_json(file)?)?;
     output::line(&format!("proposed version {} in {}", file.signed.version, path.display()));
     output::line("have approvers sign it: casemate trust sign FILE --key SSHKEY");
     Ok(())
 }
 
-fn sign(path: &Path, key: &Path) -> Result<(), Failure> {
+fn sign(installation: &Installation, path: &Path, key: &Path) -> Result<(), Failure> {
     let mut file = TrustFile::parse(&read(path)?)?;
     let message = canonical::to_vec(&file.signed)?;
     let signature = keys::sign(key, casemate_spec::trust::NAMESPACE, &message)?;
+    let signer = signature.key();
+    let known =
+        |trust: &casemate_spec::trust::Trust| trust.approver_of(&signer.to_line()).is_some();
+    if !known(&file.signed) && !known(&installation.trust()?.signed) {
+        return Err(Failure::new(
+            "CM-CLI-0041",
+            Kind::Refused,
+            format!("key {} is no approver's in the trust file", signer.fingerprint()),
+        )
+        .fix("sign with the key that `casemate trust show` lists"));
+    }
     let sshsig = signature.to_armored();
     if !file.signatures.iter().any(|s| s.sshsig == sshsig) {
         file.signatures.push(TrustSignature { sshsig });

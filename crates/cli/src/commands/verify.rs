@@ -42,6 +42,7 @@ pub fn run(format: Format, args: &Verify) -> Result<(), Failure> {
 }
 
 fn show(verdict: &Verdict, name: &str) {
+    let name = output::plain(name);
     let chain = &verdict.chain;
     if verdict.accepted {
         output::line(&format!("{} {name}", output::green("ACCEPTED")));

@@ -36,6 +36,7 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 pub use error::{BuildError, Process};
+pub use observe::check_privilege;
 
 /// Where the source tree lies as the build sees it.
 pub const SOURCE_DIR: &str = "/build/source";

@@ -61,8 +61,12 @@ const REPORT_FID: InitFlags = InitFlags::from_bits_retain(0x200);
 /// How long the watchman's events may wait while the guard has nothing to do.
 const IDLE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// Refuses unless this process may observe.
-pub(super) fn check_privilege() -> Result<(), BuildError> {
+/// Checks that this process may observe a build at all.
+///
+/// # Errors
+/// [`BuildError::Privilege`] unless it is root with `CAP_SYS_ADMIN` in the initial user namespace,
+/// [`BuildError::Kernel`] if the kernel has no permission events.
+pub fn check_privilege() -> Result<(), BuildError> {
     let uid = nix::unistd::geteuid();
     if !uid.is_root() {
         return Err(BuildError::Privilege { found: format!("this process runs as uid {uid}") });
