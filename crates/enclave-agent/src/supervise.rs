@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 
 use casemate_enclave_protocol::Channel;
 use casemate_enclave_protocol::message::{Exit, FromAgent, ToAgent};
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
 
 use crate::error::AgentError;
 
@@ -71,13 +71,14 @@ fn deliver(number: i32, program: Pid) {
 fn reap(program: Pid) -> Result<Option<Exit>, AgentError> {
     let mut exit = None;
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(exit),
-            Ok(WaitStatus::Exited(pid, code)) if pid == program => exit = Some(Exit::Code(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                exit = Some(Exit::Signal(signal as i32));
+        // Real-time signals have numbers but no names; this wait knows numbers only.
+        match wait(WaitOptions::NOHANG) {
+            Ok(None) | Err(Errno::CHILD) => return Ok(exit),
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == program.as_raw() => {
+                let code = status.exit_status().map(Exit::Code);
+                exit = code.or_else(|| status.terminating_signal().map(Exit::Signal)).or(exit);
             }
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(Some(_)) | Err(Errno::INTR) => {}
             Err(e) => return Err(AgentError::system("waiting for the program")(e)),
         }
     }

@@ -317,6 +317,16 @@ impl Spec {
         {
             return bad("enclave.pass_env", &format!("{name:?} is also set in enclave.env"));
         }
+        let steers = |n: &&String| n.starts_with("LD_") || n.starts_with("CASEMATE_");
+        if let Some(name) = self.enclave.pass_env.iter().find(steers) {
+            return bad("enclave.pass_env", &format!("{name:?} decides which code runs"));
+        }
+        if let Some(name) = self.enclave.env.keys().find(|n| n.starts_with("CASEMATE_")) {
+            return bad("enclave.env", &format!("{name:?} is the agent's own"));
+        }
+        if self.enclave.env.values().any(|v| v.contains('\0')) {
+            return bad("enclave.env", "a value contains a NUL byte");
+        }
         if self.enclave.command.iter().any(|a| a.contains('\0')) {
             return bad("enclave.command", "contains a NUL byte");
         }
@@ -328,6 +338,14 @@ impl Spec {
             check_absolute("volume.path", &volume.path)?;
             if volume.path == "/" || !targets.insert(volume.path.as_str()) {
                 return bad("volume.path", &format!("{:?} is taken", volume.path));
+            }
+            if volume.kind == VolumeKind::Untrusted
+                && let Some(taken) = TAKEN.iter().find(|t| overlaps(&volume.path, t))
+            {
+                return bad(
+                    "volume.path",
+                    &format!("{:?}: the host must not stand behind {taken}", volume.path),
+                );
             }
             match (volume.kind, &volume.source) {
                 (VolumeKind::Untrusted, None) => {
@@ -367,6 +385,12 @@ impl Spec {
                 (Some(env), None) => check_env_name("secret.env", env)?,
                 (None, Some(file)) => check_absolute("secret.file", file)?,
                 _ => return bad("secret", format!("{:?} needs either env or file", secret.name)),
+            }
+            if secret.env.as_ref().is_some_and(|e| self.enclave.pass_env.contains(e)) {
+                return bad(
+                    "secret",
+                    format!("{:?} would go where pass_env also goes", secret.name),
+                );
             }
             let target = secret.env.as_ref().or(secret.file.as_ref());
             if !seen.insert(target)
@@ -428,6 +452,30 @@ fn check_build(build: &Build) -> Result<(), (String, String)> {
         check_env_name("build.env", name)?;
     }
     Ok(())
+}
+
+/// Places that decide which code runs, or that are the agent's own: a program and its loader read
+/// them unasked, so what the host puts there would run under the program's measurement.
+const TAKEN: [&str; 12] = [
+    "/bin",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/run/casemate",
+    "/sbin",
+    "/sys",
+    "/usr",
+];
+
+/// Whether one of two absolute paths is the other or lies below it.
+fn overlaps(a: &str, b: &str) -> bool {
+    let below =
+        |x: &str, y: &str| x.strip_prefix(y).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    below(a, b) || below(b, a)
 }
 
 fn is_host_byte(b: u8) -> bool {
@@ -498,6 +546,10 @@ mod tests {
             "[files]\ntrusted = [\"etc/passwd\"]",
             "[[volume]]\npath = \"/\"\nkind = \"memory\"",
             "[[volume]]\npath = \"/d\"\nkind = \"untrusted\"",
+            "[[volume]]\npath = \"/etc\"\nkind = \"untrusted\"\nsource = \"/x\"",
+            "[[volume]]\npath = \"/run\"\nkind = \"untrusted\"\nsource = \"/x\"",
+            "[enclave]\npass_env = [\"LD_PRELOAD\"]",
+            "[enclave]\nenv = { CASEMATE_AGENT = \"/x\" }",
             "[[secret]]\nname = \"s\"",
             "[[secret]]\nname = \"../s\"\nenv = \"S\"",
             "[[secret]]\nname = \"s\"\nenv = \"S\"\n[enclave]\nproduction = false",

@@ -90,7 +90,9 @@ fn perform(
             trust.signed.thresholds.admin
         ));
         output::line(&format!("  ssh-keygen -Y sign -n {NAMESPACE} -f KEY {}", path.display()));
-        output::line("then: casemate secret submit ACT --signature SIG ...");
+        output::line(
+            "then: casemate secret submit ACT --signature SIG ... (for a release: --bundle BUNDLE)",
+        );
         return Ok(());
     }
     if keys.keys.is_empty() {
@@ -209,6 +211,10 @@ fn value(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
         None => std::io::stdin().lock().take(MAX_SIZE as u64).read_to_end(&mut value),
     };
     read.map_err(|e| failure::io(&shown, &e))?;
+    if value.is_empty() {
+        return Err(failure::usage(format!("{shown}: empty; nothing was stored"))
+            .fix("check what was to write the value"));
+    }
     Ok(value)
 }
 
