@@ -240,7 +240,7 @@ fn nobody_gets_evidence_for_receiving_secrets() {
 fn inside(role: &str, text: &str) -> StartOptions {
     let own = std::env::current_exe().expect("own path");
     let text = text.replace("[enclave]\n", "");
-    let text = format!("[enclave]\nenv = {{ CASEMATE_TEST_ROLE = \"{role}\" }}\n{text}");
+    let text = format!("[enclave]\nenv = {{ ENCLAVE_TEST_ROLE = \"{role}\" }}\n{text}");
     let arguments = ["--ignored", "--exact", "role_of_a_child_process", "--nocapture"];
     let mut command = vec![own.to_str().expect("utf-8")];
     command.extend(arguments);
@@ -334,7 +334,7 @@ fn refuses_sockets_that_the_spec_does_not_name() {
 #[test]
 #[ignore = "played inside enclaves of other tests"]
 fn role_of_a_child_process() {
-    let role = std::env::var("CASEMATE_TEST_ROLE").unwrap_or_default();
+    let role = std::env::var("ENCLAVE_TEST_ROLE").unwrap_or_default();
     match role.as_str() {
         "asks" => ask_the_agent(),
         "serves port" => echo_for_ever(&TcpListener::bind("0.0.0.0:7").expect("bind")),
